@@ -1,0 +1,67 @@
+# How every target of the user-mode rooms is built: one set of warnings, one place for the sanitizers.
+
+set(CMAKE_CXX_STANDARD 23)
+set(CMAKE_CXX_STANDARD_REQUIRED ON)
+set(CMAKE_CXX_EXTENSIONS OFF)
+set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
+
+option(BULKHEAD_SANITIZE "Build the user-mode code with ASan and UBSan" OFF)
+option(BULKHEAD_FUZZ "Build the libFuzzer targets (clang only)" OFF)
+
+set(BULKHEAD_WARNINGS -Wall -Wextra -Werror -Wpedantic -Wshadow -Wnon-virtual-dtor -Wold-style-cast -Wcast-align
+                      -Woverloaded-virtual -Wimplicit-fallthrough -Wundef)
+
+find_package(Threads REQUIRED)
+find_package(fmt REQUIRED)
+find_package(GTest REQUIRED)
+include(GoogleTest)
+enable_testing()
+
+add_library(bulkhead_options INTERFACE)
+target_include_directories(bulkhead_options INTERFACE ${CMAKE_SOURCE_DIR})
+target_compile_options(bulkhead_options INTERFACE ${BULKHEAD_WARNINGS})
+if(BULKHEAD_SANITIZE)
+  target_compile_options(bulkhead_options INTERFACE -fsanitize=address,undefined -fno-sanitize-recover=all
+                                                    -fno-omit-frame-pointer)
+  target_link_options(bulkhead_options INTERFACE -fsanitize=address,undefined)
+endif()
+if(BULKHEAD_FUZZ)
+  target_compile_options(bulkhead_options INTERFACE -fsanitize=fuzzer-no-link)
+endif()
+
+# bulkhead_library(NAME SOURCES ... [DEPENDS ...]): the static library bulkhead_NAME. DEPENDS names rooms or targets.
+function(bulkhead_library name)
+  cmake_parse_arguments(ARG "" "" "SOURCES;DEPENDS" ${ARGN})
+  add_library(bulkhead_${name} STATIC ${ARG_SOURCES})
+  target_link_libraries(bulkhead_${name} PUBLIC bulkhead_options ${ARG_DEPENDS})
+endfunction()
+
+# bulkhead_program(NAME SOURCES ... [DEPENDS ...]): a program of that name.
+function(bulkhead_program name)
+  cmake_parse_arguments(ARG "" "" "SOURCES;DEPENDS" ${ARGN})
+  add_executable(${name} ${ARG_SOURCES})
+  target_link_libraries(${name} PRIVATE bulkhead_options ${ARG_DEPENDS})
+endfunction()
+
+# bulkhead_test(NAME SOURCES ... [DEPENDS ...] [LABEL unit]): a GoogleTest program, one ctest test for each of its cases.
+function(bulkhead_test name)
+  cmake_parse_arguments(ARG "" "LABEL" "SOURCES;DEPENDS" ${ARGN})
+  if(NOT ARG_LABEL)
+    set(ARG_LABEL unit)
+  endif()
+  add_executable(test_${name} ${ARG_SOURCES})
+  target_link_libraries(test_${name} PRIVATE bulkhead_options ${ARG_DEPENDS} GTest::gmock_main)
+  gtest_discover_tests(test_${name} TEST_PREFIX "${name}." PROPERTIES LABELS ${ARG_LABEL} TIMEOUT 120
+                       DISCOVERY_TIMEOUT 60)
+endfunction()
+
+# bulkhead_fuzzer(NAME SOURCES ... [DEPENDS ...]): a libFuzzer program, in the fuzz preset only.
+function(bulkhead_fuzzer name)
+  if(NOT BULKHEAD_FUZZ)
+    return()
+  endif()
+  cmake_parse_arguments(ARG "" "" "SOURCES;DEPENDS" ${ARGN})
+  add_executable(fuzz_${name} ${ARG_SOURCES})
+  target_link_libraries(fuzz_${name} PRIVATE bulkhead_options ${ARG_DEPENDS})
+  target_link_options(fuzz_${name} PRIVATE -fsanitize=fuzzer)
+endfunction()

@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The hypervisor interface library: the one place where the ways to run a guest differ.
+//
+//   Engine ── create_partition ──▶ Partition ── create_vp ──▶ VirtualProcessor ── run ──▶ Exit
+//
+// Implementations: engine/native/ (the Bulkhead hypervisor, through /dev/bulkhead), and engine/fake/ for tests.
+// The local APICs, the processors' halting and their start by INIT and SIPI are below this line; all other devices are
+// above it. MMIO and string port instructions are decoded and completed below this line too, so that a device sees
+// only simple accesses.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <variant>
+
+#include "abi/interrupt_message.hpp"
+#include "abi/register.hpp"
+#include "engine/guest_memory.hpp"
+#include "error/error.hpp"
+
+namespace bulkhead::engine {
+
+/// The guest accesses an I/O port. `size` is 1, 2 or 4 bytes.
+/// For a read, call VirtualProcessor::complete_read before the next run.
+struct PortExit {
+  std::uint16_t port;
+  std::uint8_t size;
+  bool write;
+  std::uint32_t data;  // of a write
+};
+/// The guest accesses memory that is not mapped, or writes memory that is read-only. `size` is 1, 2, 4 or 8 bytes.
+/// For a read, call VirtualProcessor::complete_read before the next run.
+struct MmioExit {
+  GuestPhysicalAddress address;
+  std::uint8_t size;
+  bool write;
+  std::uint64_t data;  // of a write
+};
+/// The guest ended a level-triggered interrupt.
+struct EoiExit {
+  std::uint8_t vector;
+};
+/// The processor can take an interrupt from the PIC now; asked for by request_interrupt_window.
+struct InterruptWindowExit {};
+/// The guest's processor shut down: an exception while delivering a double fault.
+struct TripleFaultExit {};
+/// `cancel` was called.
+struct CancelledExit {};
+/// The guest did something that cannot be emulated, or its registers are a state no processor can be in.
+struct FailureExit {
+  std::string why;
+};
+using Exit = std::variant<PortExit, MmioExit, EoiExit, InterruptWindowExit, TripleFaultExit, CancelledExit, FailureExit>;
+
+struct RegisterAssignment {
+  abi::RegisterName name;
+  abi::RegisterValue value;
+};
+
+class VirtualProcessor {
+ public:
+  virtual ~VirtualProcessor() = default;
+
+  virtual std::uint32_t index() const = 0;
+
+  /// Runs the guest until the next exit. Halts and waits for SIPI happen inside. One thread at a time.
+  /// An error is about the engine (the hypervisor went away), not about the guest.
+  virtual Result<Exit> run() = 0;
+  /// What the last exit, a read, gives to the guest.
+  virtual void complete_read(std::uint64_t value) = 0;
+
+  /// From any thread: the current run, or else the next one, returns CancelledExit soon.
+  virtual void cancel() = 0;
+
+  /// From any thread: run returns InterruptWindowExit once as soon as the processor and its local APIC (LINT0 as ExtINT)
+  /// can take an interrupt from the PIC. `false` takes the request back.
+  virtual void request_interrupt_window(bool wanted) = 0;
+  /// After InterruptWindowExit, before the next run: the PIC's vector.
+  virtual Result<> inject_external_interrupt(std::uint8_t vector) = 0;
+
+  /// Only while no thread runs it. After an unfinished access was completed by the next run, or for a processor that has
+  /// not run yet. Order matters: a value is checked against those before it.
+  virtual Result<> set_registers(std::span<const RegisterAssignment> assignments) = 0;
+  /// Fills in the values for the names.
+  virtual Result<> get_registers(std::span<RegisterAssignment> assignments) = 0;
+};
+
+enum class MemoryAccess : std::uint8_t { ReadExecute, ReadWriteExecute };
+
+struct PartitionSettings {
+  std::uint32_t vp_count = 1;  // processors are numbered from 0; the APIC id is the number
+};
+
+class Partition {
+ public:
+  virtual ~Partition() = default;
+
+  /// Gives every region of `memory` to the guest. The memory must live longer than the partition. Once.
+  virtual Result<> map_memory(GuestMemory& memory) = 0;
+
+  /// Processors start in their architectural reset state: number 0 running at the reset vector, the others waiting for
+  /// INIT and SIPI. A VP must not outlive its partition.
+  virtual Result<std::unique_ptr<VirtualProcessor>> create_vp(std::uint32_t index) = 0;
+
+  /// From any thread. Sends the interrupt to the local APICs it addresses.
+  virtual void send_interrupt(abi::InterruptMessage message) = 0;
+
+  /// From any thread: the messages that the machine's level-triggered inputs send now, so that their end is reported
+  /// (EoiExit). An engine that knows this from the interrupts themselves does nothing.
+  virtual void set_level_messages(std::span<const abi::InterruptMessage> messages) = 0;
+};
+
+struct Capabilities {
+  std::string name;              // "native", "kvm"
+  std::uint32_t maximum_vps;     // per partition
+  std::uint64_t tsc_frequency;   // Hz, of the guest; 0: not known
+};
+
+class Engine {
+ public:
+  virtual ~Engine() = default;
+  virtual const Capabilities& capabilities() const = 0;
+  virtual Result<std::unique_ptr<Partition>> create_partition(const PartitionSettings& settings) = 0;
+};
+
+}  // namespace bulkhead::engine

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The memory of one guest as its worker sees it: where in the worker's address space each range of guest physical
+// addresses lies. Everything that looks into guest memory (loaders, the instruction emulator, devices, VMBus) does it
+// here, so that a guest's address can never lead outside.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "error/error.hpp"
+
+namespace bulkhead::engine {
+
+using GuestPhysicalAddress = std::uint64_t;
+
+/// `bytes` lie in the guest at `base`. Both are multiples of 4096.
+struct MemoryRegion {
+  GuestPhysicalAddress base;
+  std::span<std::uint8_t> bytes;
+  bool writable = true;
+};
+
+class GuestMemory {
+ public:
+  /// Allocates `size` bytes of anonymous shared memory (a memfd) for each of the ranges {base, size}.
+  /// Errors: a range that is empty, not a multiple of 4096, or overlaps another; no memory.
+  struct Range {
+    GuestPhysicalAddress base;
+    std::uint64_t size;
+  };
+  static Result<std::unique_ptr<GuestMemory>> allocate(std::span<const Range> ranges);
+
+  ~GuestMemory();
+  GuestMemory(const GuestMemory&) = delete;
+  GuestMemory& operator=(const GuestMemory&) = delete;
+
+  std::span<const MemoryRegion> regions() const { return regions_; }
+  std::uint64_t size() const;
+
+  /// The bytes [address, address + size), or nothing if they are not all in one region.
+  std::optional<std::span<std::uint8_t>> at(GuestPhysicalAddress address, std::uint64_t size) const;
+
+  /// Copies out of or into the guest, across regions that touch. False, and nothing written to the guest, if a part of
+  /// the range is not memory.
+  bool read(GuestPhysicalAddress address, std::span<std::uint8_t> to) const;
+  bool write(GuestPhysicalAddress address, std::span<const std::uint8_t> from);
+
+ private:
+  GuestMemory() = default;
+
+  std::vector<MemoryRegion> regions_;  // by address
+};
+
+}  // namespace bulkhead::engine
