@@ -26,7 +26,8 @@ struct MemoryRegion {
 
 class GuestMemory {
  public:
-  /// Allocates `size` bytes of anonymous shared memory (a memfd) for each of the ranges {base, size}.
+  /// Allocates `size` bytes of anonymous memory for each of the ranges {base, size}, placed so that large pages of the
+  /// host can be large pages of the guest; pages are taken from the host as they are touched.
   /// Errors: a range that is empty, not a multiple of 4096, or overlaps another; no memory.
   struct Range {
     GuestPhysicalAddress base;
@@ -41,6 +42,9 @@ class GuestMemory {
   std::span<const MemoryRegion> regions() const { return regions_; }
   std::uint64_t size() const;
 
+  /// The region that `address` lies in, or null.
+  const MemoryRegion* find(GuestPhysicalAddress address) const;
+
   /// The bytes [address, address + size), or nothing if they are not all in one region.
   std::optional<std::span<std::uint8_t>> at(GuestPhysicalAddress address, std::uint64_t size) const;
 
@@ -51,6 +55,8 @@ class GuestMemory {
 
  private:
   GuestMemory() = default;
+  bool covers(GuestPhysicalAddress address, std::uint64_t size) const;
+  std::optional<std::span<std::uint8_t>> front_of(GuestPhysicalAddress address, std::uint64_t size) const;
 
   std::vector<MemoryRegion> regions_;  // by address
 };
