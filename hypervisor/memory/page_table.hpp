@@ -1,0 +1,289 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// One algorithm for every page table: the hypervisor's own, nested page tables, and later EPT. What differs, the bits of
+// an entry, is the template's Format. Four levels of 512 entries:
+//
+//   level 4 ──▶ level 3 ──▶ level 2 ──▶ level 1
+//               1 GiB leaf  2 MiB leaf  4 KiB leaf
+//
+// Processors walk a table while it changes, so a table is complete before it is linked, and an entry changes in one
+// store. Nothing here flushes: whoever takes a right away, or gets a table back, flushes before it goes on.
+// Allocator: `std::optional<Frame> allocate()` (zeroed) and `void free(Frame)`. Out of memory changes nothing.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <expected>
+#include <optional>
+
+#include "hypervisor/machine.hpp"
+#include "hypervisor/memory/frame.hpp"
+
+namespace bulkhead::hypervisor {
+
+/// The size of a leaf is the level that it is in.
+enum class PageSize : std::uint8_t { k4KiB = 1, k2MiB = 2, k1GiB = 3 };
+
+/// In pages of 4 KiB.
+constexpr std::uint64_t pages_in(PageSize size) { return 1ull << (9 * (static_cast<unsigned>(size) - 1)); }
+
+struct PageRights {
+  bool write = true;
+  bool execute = true;
+  bool uncached = false;
+  bool operator==(const PageRights&) const = default;
+};
+
+struct PageMapping {
+  Frame frame;  // of the leaf's first page
+  PageSize size;
+  PageRights rights;
+  bool operator==(const PageMapping&) const = default;
+};
+
+enum class PageTableError : std::uint8_t {
+  OutOfMemory,
+  AlreadyMapped,  // something is mapped in the range
+  NotMapped,
+  WrongSize,  // mapped, but as a part of a larger page or as smaller ones
+  Misaligned,
+};
+
+/// x86 page tables for a processor's own paging. `execute` false needs EFER.NXE.
+struct HostFormat {
+  static constexpr std::uint64_t kTable = 0x3;        // present, writable
+  static constexpr std::uint64_t kLeaf = 0x1;
+
+  static constexpr std::uint64_t kPresent = 1;
+  static constexpr std::uint64_t kLargeLeaf = 1 << 7;
+  static constexpr std::uint64_t kFrameBits = 0x000ffffffffff000;
+
+  static constexpr std::uint64_t leaf_bits(PageRights rights) {
+    return kLeaf | (rights.write ? 2u : 0u) | (rights.uncached ? 0x18u : 0u) | (rights.execute ? 0 : 1ull << 63);
+  }
+  static constexpr PageRights rights(std::uint64_t leaf) {
+    return {.write = (leaf & 2) != 0, .execute = !(leaf >> 63), .uncached = (leaf & 0x18) == 0x18};
+  }
+};
+
+/// AMD nested page tables: the same, but each access counts as one of user mode.
+struct NestedFormat : HostFormat {
+  static constexpr std::uint64_t kTable = 0x7;
+  static constexpr std::uint64_t leaf_bits(PageRights rights) { return HostFormat::leaf_bits(rights) | 4; }
+};
+
+template <typename Format>
+class PageTable {
+ public:
+  explicit PageTable(Frame root) : root_(root) {}
+
+  template <typename Allocator>
+  static std::expected<PageTable, PageTableError> create(Allocator& allocator) {
+    const std::optional<Frame> root = allocator.allocate();
+    if (!root) return std::unexpected(PageTableError::OutOfMemory);
+    return PageTable(*root);
+  }
+
+  Frame root() const { return root_; }
+
+  /// Maps one page of `size` at page number `page`. A table below it that maps nothing is taken out and handed back in
+  /// `replaced_table`: free it after a flush.
+  template <typename Allocator>
+  std::expected<void, PageTableError> map(std::uint64_t page, Frame frame, PageSize size, PageRights rights,
+                                          Allocator& allocator, std::optional<Frame>& replaced_table) {
+    if (page % pages_in(size) || frame.number % pages_in(size)) return std::unexpected(PageTableError::Misaligned);
+    const auto entry = entry_for(page, size, allocator);
+    if (!entry) return std::unexpected(entry.error());
+    const std::uint64_t old = load(*entry);
+    if (old & Format::kPresent) {
+      if (is_leaf(old, static_cast<unsigned>(size)) || !is_empty(table_at(old))) {
+        return std::unexpected(PageTableError::AlreadyMapped);
+      }
+      replaced_table = frame_of(old);
+    }
+    store(*entry, leaf(frame, size, rights));
+    return {};
+  }
+
+  /// The same where no table can be in the way: of 4 KiB pages, or in a new table.
+  template <typename Allocator>
+  std::expected<void, PageTableError> map(std::uint64_t page, Frame frame, PageSize size, PageRights rights,
+                                          Allocator& allocator) {
+    std::optional<Frame> replaced;
+    const auto result = map(page, frame, size, rights, allocator, replaced);
+    if (replaced) allocator.free(*replaced);
+    return result;
+  }
+
+  /// Takes away the leaf of exactly this size at `page` and tells what it was. Tables stay.
+  std::expected<PageMapping, PageTableError> unmap(std::uint64_t page, PageSize size) {
+    if (page % pages_in(size)) return std::unexpected(PageTableError::Misaligned);
+    const Position position = find(page);
+    const std::uint64_t old = load(position.entry);
+    if (!(old & Format::kPresent)) return std::unexpected(PageTableError::NotMapped);
+    if (position.level != static_cast<unsigned>(size)) return std::unexpected(PageTableError::WrongSize);
+    store(position.entry, 0);
+    return mapping(old, position.level);
+  }
+
+  /// Afterwards `page`, which must be mapped, is in a leaf of `size` or smaller; what is mapped stays the same.
+  template <typename Allocator>
+  std::expected<void, PageTableError> split(std::uint64_t page, PageSize size, Allocator& allocator) {
+    for (;;) {
+      const Position position = find(page);
+      const std::uint64_t old = load(position.entry);
+      if (!(old & Format::kPresent)) return std::unexpected(PageTableError::NotMapped);
+      if (position.level <= static_cast<unsigned>(size)) return {};
+      const std::optional<Frame> table = allocator.allocate();
+      if (!table) return std::unexpected(PageTableError::OutOfMemory);
+      const PageMapping whole = mapping(old, position.level);
+      const auto part = static_cast<PageSize>(position.level - 1);
+      std::uint64_t* entries = table_of(*table);
+      for (std::uint64_t i = 0; i < 512; ++i) entries[i] = leaf(whole.frame + i * pages_in(part), part, whole.rights);
+      store(position.entry, table->address() | Format::kTable);
+    }
+  }
+
+  /// Changes what the 4 KiB leaf at `page` maps. It must have been split off.
+  std::expected<PageMapping, PageTableError> replace(std::uint64_t page, Frame frame, PageRights rights) {
+    const Position position = find(page);
+    const std::uint64_t old = load(position.entry);
+    if (!(old & Format::kPresent)) return std::unexpected(PageTableError::NotMapped);
+    if (position.level != 1) return std::unexpected(PageTableError::WrongSize);
+    store(position.entry, leaf(frame, PageSize::k4KiB, rights));
+    return mapping(old, 1);
+  }
+
+  /// If the 4 KiB leaves around `page` are what one 2 MiB leaf would map, makes them one and hands back the table that is not needed
+  /// any more: free it after a flush.
+  std::optional<Frame> merge(std::uint64_t page) {
+    const Position position = find(page, 2);
+    const std::uint64_t link = load(position.entry);
+    if (position.level != 2 || !(link & Format::kPresent) || is_leaf(link, 2)) return std::nullopt;
+    std::uint64_t* entries = table_at(link);
+    const std::uint64_t first = load(entries);
+    const PageMapping head = mapping(first, 1);
+    if (!(first & Format::kPresent) || head.frame.number % kPagesPerLargePage) return std::nullopt;
+    for (std::uint64_t i = 1; i < 512; ++i) {
+      const std::uint64_t entry = load(entries + i);
+      if (!(entry & Format::kPresent)) return std::nullopt;
+      if (mapping(entry, 1) != PageMapping{head.frame + i, PageSize::k4KiB, head.rights}) return std::nullopt;
+    }
+    store(position.entry, leaf(head.frame, PageSize::k2MiB, head.rights));
+    return frame_of(link);
+  }
+
+  /// The leaf that `page` is in.
+  std::optional<PageMapping> walk(std::uint64_t page) const {
+    const Position position = find(page);
+    const std::uint64_t entry = load(position.entry);
+    if (!(entry & Format::kPresent)) return std::nullopt;
+    return mapping(entry, position.level);
+  }
+
+  /// The frame behind `page`.
+  std::optional<Frame> translate(std::uint64_t page) const {
+    const std::optional<PageMapping> found = walk(page);
+    if (!found) return std::nullopt;
+    return found->frame + page % pages_in(found->size);
+  }
+
+  /// Gives all tables back, the root included; the object is of no use afterwards. At most `budget` tables below the
+  /// root in one call, so that a call is short: false if there are more.
+  template <typename Allocator>
+  bool release(Allocator& allocator, unsigned budget) {
+    if (!release_below(root_, 4, allocator, budget)) return false;
+    allocator.free(root_);
+    return true;
+  }
+
+ private:
+  struct Position {
+    std::uint64_t* entry;
+    unsigned level;
+  };
+
+  static std::uint64_t* table_of(Frame frame) {
+    return reinterpret_cast<std::uint64_t*>(machine::frame_pointer(frame));
+  }
+  static std::uint64_t* table_at(std::uint64_t entry) { return table_of(frame_of(entry)); }
+  static std::uint64_t load(std::uint64_t* entry) {
+    return std::atomic_ref(*entry).load(std::memory_order_acquire);
+  }
+  /// Release: whoever walks into a new table finds it filled.
+  static void store(std::uint64_t* entry, std::uint64_t value) {
+    std::atomic_ref(*entry).store(value, std::memory_order_release);
+  }
+  static constexpr Frame frame_of(std::uint64_t entry) { return Frame::at(entry & Format::kFrameBits); }
+  static constexpr bool is_leaf(std::uint64_t entry, unsigned level) {
+    return level == 1 || (entry & Format::kLargeLeaf);
+  }
+  static constexpr unsigned index_of(std::uint64_t page, unsigned level) {
+    return static_cast<unsigned>(page >> (9 * (level - 1))) & 511;
+  }
+  static constexpr std::uint64_t leaf(Frame frame, PageSize size, PageRights rights) {
+    return frame.address() | Format::leaf_bits(rights) | (size == PageSize::k4KiB ? 0 : Format::kLargeLeaf);
+  }
+  static constexpr PageMapping mapping(std::uint64_t entry, unsigned level) {
+    // Bit 12 of a large leaf is its PAT bit, not address.
+    const Frame frame = level == 1 ? frame_of(entry) : Frame::at(entry & Format::kFrameBits & ~0x1fffull);
+    return {frame, static_cast<PageSize>(level), Format::rights(entry)};
+  }
+  static bool is_empty(std::uint64_t* table) {
+    for (unsigned i = 0; i < 512; ++i) {
+      if (load(table + i) & Format::kPresent) return false;
+    }
+    return true;
+  }
+
+  /// Down to the leaf or the hole that `page` is in, at most to level `lowest`.
+  Position find(std::uint64_t page, unsigned lowest = 1) const {
+    std::uint64_t* table = table_of(root_);
+    for (unsigned level = 4;; --level) {
+      std::uint64_t* entry = table + index_of(page, level);
+      const std::uint64_t value = load(entry);
+      if (level == lowest || !(value & Format::kPresent) || is_leaf(value, level)) return {entry, level};
+      table = table_at(value);
+    }
+  }
+
+  /// The entry in which a leaf of `size` belongs; tables on the way are added.
+  template <typename Allocator>
+  std::expected<std::uint64_t*, PageTableError> entry_for(std::uint64_t page, PageSize size, Allocator& allocator) {
+    std::uint64_t* table = table_of(root_);
+    for (unsigned level = 4;; --level) {
+      std::uint64_t* entry = table + index_of(page, level);
+      if (level == static_cast<unsigned>(size)) return entry;
+      const std::uint64_t value = load(entry);
+      if (!(value & Format::kPresent)) {
+        const std::optional<Frame> added = allocator.allocate();
+        if (!added) return std::unexpected(PageTableError::OutOfMemory);
+        store(entry, added->address() | Format::kTable);
+        table = table_of(*added);
+      } else if (is_leaf(value, level)) {
+        return std::unexpected(PageTableError::AlreadyMapped);
+      } else {
+        table = table_at(value);
+      }
+    }
+  }
+
+  template <typename Allocator>
+  static bool release_below(Frame table, unsigned level, Allocator& allocator, unsigned& budget) {
+    if (level == 1) return true;
+    std::uint64_t* entries = table_of(table);
+    for (unsigned i = 0; i < 512; ++i) {
+      const std::uint64_t entry = load(entries + i);
+      if (!(entry & Format::kPresent) || is_leaf(entry, level)) continue;
+      if (!release_below(frame_of(entry), level - 1, allocator, budget) || budget == 0) return false;
+      --budget;
+      store(entries + i, 0);
+      allocator.free(frame_of(entry));
+    }
+    return true;
+  }
+
+  Frame root_;
+};
+
+}  // namespace bulkhead::hypervisor
