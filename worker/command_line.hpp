@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The command line of bulkhead-vmwp: what its starter, `bulkhead run` or the manager, tells a worker. The worker gets
+// files as open descriptors and not as paths, so that it needs no right to open anything. docs/man/bulkhead-vmwp.8
+// describes each option.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "error/error.hpp"
+
+namespace bulkhead::worker {
+
+struct CommandLine {
+  std::string name = "vm";
+  std::string engine = "auto";   // "native", "kvm" or "auto"
+  std::uint64_t memory_size = 0;  // bytes
+  std::uint32_t vp_count = 1;
+  int kernel_fd = -1;
+  std::optional<int> initrd_fd;
+  std::string kernel_arguments;
+  std::optional<int> com1_fd;
+  std::optional<int> com2_fd;
+  std::optional<int> report_fd;
+  bool debug_exit = false;
+  bool restart_on_reset = false;
+
+  bool operator==(const CommandLine&) const = default;
+};
+
+/// The arguments after the program's name that `parse` turns into the same again.
+std::vector<std::string> to_arguments(const CommandLine& command_line);
+
+/// Errors: an option that is unknown, twice, lacks its value or has a value out of range; no memory or no kernel.
+Result<CommandLine> parse(std::span<const std::string> arguments);
+
+}  // namespace bulkhead::worker
