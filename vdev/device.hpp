@@ -102,6 +102,8 @@ class MachineControl {
   virtual void request_power_off(std::string_view why) = 0;
   /// The guest ended itself through the isa-debug-exit port with this value.
   virtual void request_exit(std::uint32_t value) = 0;
+  /// The guest's kernel has panicked and says so. It may go on for a while.
+  virtual void report_panic(std::string_view how) = 0;
 };
 
 }  // namespace bulkhead::vdev
