@@ -28,7 +28,7 @@ inline constexpr int kUsageStatus = 2;
 struct Ending {
   EndingKind kind;
   /// What led to it, e.g. "keyboard controller" or why it failed; may be empty.
-  std::string detail;
+  std::string detail = {};
   /// Of Exited: the value that the guest wrote.
   std::uint32_t value = 0;
 

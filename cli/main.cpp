@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// bulkhead: the command line. What each command does is in the file of its name.
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <cstdio>
+
+#include "cli/host_command.hpp"
+#include "cli/run_command.hpp"
+#include "worker/ending.hpp"
+
+namespace bulkhead::cli {
+namespace {
+
+void add_run(CLI::App& app, RunOptions& options, int& status) {
+  auto* run = app.add_subcommand("run", "Start a virtual machine and be its console until it ends");
+  run->add_option("--kernel", options.kernel, "A Linux bzImage or a Multiboot 1 ELF image")->required();
+  run->add_option("--initrd", options.initrd, "The kernel's initial RAM disk, or its one Multiboot module");
+  run->add_option("--cmdline", options.arguments, "The kernel's command line");
+  run->add_option("--memory", options.memory, "For example 512M or 2G")->capture_default_str();
+  run->add_option("--vps", options.vps, "Number of virtual processors")->capture_default_str();
+  run->add_option("--console", options.console, "Where the guest's COM1 goes: stdio, none, or file:PATH")
+      ->capture_default_str()
+      ->check([](const std::string& value) {
+        const bool known = value == "stdio" || value == "none" || (value.starts_with("file:") && value.size() > 5);
+        return known ? "" : fmt::format("'{}' is none of stdio, none, file:PATH", value);
+      });
+  run->add_option("--engine", options.engine, "native, kvm or auto")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"native", "kvm", "auto"}));
+  run->add_option("--on-reset", options.on_reset, "What a reset or triple fault does: exit or restart")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"exit", "restart"}));
+  run->add_option("--name", options.name, "A name for messages")->capture_default_str();
+  run->add_flag("--debug-exit", options.debug_exit,
+                "Give the guest the port 0x501: a write of V ends the machine with the status 2V+1");
+  run->callback([&options, &status] { status = run_machine(options); });
+}
+
+void add_host(CLI::App& app, bool& as_json, int& status) {
+  auto* host = app.add_subcommand("host", "About this host")->require_subcommand(1);
+  auto* information = host->add_subcommand("info", "What this host offers to virtual machines");
+  information->add_flag("--json", as_json, "As one JSON object");
+  information->callback([&as_json, &status] { status = show_host(as_json); });
+}
+
+int run(int count, char** values) {
+  CLI::App app("Runs virtual machines on the Bulkhead hypervisor", "bulkhead");
+  app.set_version_flag("--version", "bulkhead " BULKHEAD_VERSION);
+  app.require_subcommand(1);
+  RunOptions options;
+  bool as_json = false;
+  int status = 0;
+  add_run(app, options, status);
+  add_host(app, as_json, status);
+  try {
+    app.parse(count, values);
+  } catch (const CLI::Success& asked_for_help) {
+    return app.exit(asked_for_help);
+  } catch (const CLI::ParseError& error) {
+    fmt::print(stderr, "bulkhead: {}\n", error.what());
+    return worker::kUsageStatus;
+  }
+  return status;
+}
+
+}  // namespace
+}  // namespace bulkhead::cli
+
+int main(int count, char** values) { return bulkhead::cli::run(count, values); }

@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cli/run_command.hpp"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <cstdio>
+
+#include "cli/console_session.hpp"
+#include "cli/size.hpp"
+#include "cli/terminal.hpp"
+#include "cli/worker_process.hpp"
+#include "worker/ending.hpp"
+
+namespace bulkhead::cli {
+namespace {
+
+constexpr std::string_view kFileConsole = "file:";
+
+Result<engine::FileDescriptor> open_image(const std::string& path) {
+  const int number = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (number < 0) return std::unexpected(Error::from_errno(fmt::format("cannot open '{}'", path), errno));
+  engine::FileDescriptor file(number);
+  struct stat status {};
+  if (fstat(number, &status) != 0 || !S_ISREG(status.st_mode)) return fail(fmt::format("'{}' is not a file", path));
+  if (status.st_size == 0) return fail(fmt::format("'{}' is empty", path));
+  return file;
+}
+
+/// The guest's end of the console, and ours, which is there only for "stdio".
+struct Console {
+  engine::FileDescriptor guest;
+  engine::FileDescriptor user;
+};
+
+Result<Console> open_console(const std::string& choice) {
+  if (choice == "none") return Console{};
+  if (choice.starts_with(kFileConsole)) {
+    const std::string path = choice.substr(kFileConsole.size());
+    const int number = open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+    if (number < 0) return std::unexpected(Error::from_errno(fmt::format("cannot open '{}'", path), errno));
+    return Console{engine::FileDescriptor(number), {}};
+  }
+  std::array<int, 2> ends{};
+  if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends.data()) != 0) {
+    return std::unexpected(Error::from_errno("cannot make the console", errno));
+  }
+  return Console{engine::FileDescriptor(ends[0]), engine::FileDescriptor(ends[1])};
+}
+
+Result<WorkerProcess> start_worker(const RunOptions& options, engine::FileDescriptor console) {
+  worker::CommandLine settings;
+  settings.name = options.name;
+  settings.engine = options.engine;
+  settings.vp_count = options.vps;
+  settings.kernel_arguments = options.arguments;
+  settings.debug_exit = options.debug_exit;
+  settings.restart_on_reset = options.on_reset == "restart";
+  auto memory = parse_size(options.memory);
+  if (!memory) return std::unexpected(memory.error().within("--memory"));
+  settings.memory_size = *memory;
+
+  WorkerFiles files;
+  auto kernel = open_image(options.kernel);
+  if (!kernel) return std::unexpected(kernel.error().within("--kernel"));
+  files.kernel = std::move(*kernel);
+  if (!options.initrd.empty()) {
+    auto initrd = open_image(options.initrd);
+    if (!initrd) return std::unexpected(initrd.error().within("--initrd"));
+    files.initrd = std::move(*initrd);
+  }
+  files.com1 = std::move(console);
+  auto program = find_worker_program();
+  if (!program) return std::unexpected(program.error());
+  return WorkerProcess::start(*program, std::move(settings), std::move(files));
+}
+
+int refuse(const RunOptions& options, const std::string& why) {
+  fmt::print(stderr, "bulkhead: cannot start '{}': {}\n", options.name, why);
+  return worker::exit_status({worker::EndingKind::NotStarted, ""});
+}
+
+}  // namespace
+
+int run_machine(const RunOptions& options) {
+  auto console = open_console(options.console);
+  if (!console) return refuse(options, console.error().within("--console").message());
+  const bool has_console = console->user.is_open();
+  const bool at_terminal = has_console && is_foreground_terminal(STDIN_FILENO);
+  auto started = start_worker(options, std::move(console->guest));
+  if (!started) return refuse(options, started.error().message());
+
+  if (at_terminal) fmt::print(stderr, "bulkhead: console of '{}'; Ctrl-] leaves and ends it\n", options.name);
+  WorkerEnd end{};
+  {
+    RawTerminal raw(at_terminal ? STDIN_FILENO : -1);
+    ConsoleSession session(*started, std::move(console->user),
+                           {.input = STDIN_FILENO, .output = STDOUT_FILENO, .keys = raw.active()});
+    end = session.run();
+  }
+  if (!end.started) return refuse(options, end.line);
+  fmt::print(stderr, "{}bulkhead: {}: {}\n", at_terminal ? "\n" : "", options.name, end.line);
+  return end.status;
+}
+
+}  // namespace bulkhead::cli

@@ -1,0 +1,232 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "worker/machine.hpp"
+
+#include <algorithm>
+#include <boost/asio/post.hpp>
+#include <fmt/format.h>
+#include <utility>
+
+#include "firmware/firmware.hpp"
+#include "worker/host_memory.hpp"
+#include "worker/image_file.hpp"
+
+namespace bulkhead::worker {
+namespace {
+
+constexpr std::uint64_t kGiB = std::uint64_t{1} << 30;
+constexpr std::uint64_t kMiB = std::uint64_t{1} << 20;
+constexpr std::uint64_t kLowMemoryEnd = 3 * kGiB;    // above it lie the devices
+constexpr std::uint64_t kHighMemoryBegin = 4 * kGiB;
+
+vdev::RtcMemorySizes split(std::uint64_t memory_size) {
+  const std::uint64_t low = std::min(memory_size, kLowMemoryEnd);
+  return {.below_4_gib = low, .above_4_gib = memory_size - low};
+}
+
+}  // namespace
+
+Machine::Machine(boost::asio::io_context& event_loop, engine::Engine& engine, MachineObserver& observer,
+                 MachineSettings settings)
+    : event_loop_(event_loop),
+      engine_(engine),
+      observer_(observer),
+      settings_(std::move(settings)),
+      alive_(std::make_shared<bool>(true)) {}
+
+Machine::~Machine() { take_down(); }
+
+Result<std::unique_ptr<Machine>> Machine::create(boost::asio::io_context& event_loop, engine::Engine& engine,
+                                                 MachineObserver& observer, MachineSettings settings) {
+  std::unique_ptr<Machine> machine(new Machine(event_loop, engine, observer, std::move(settings)));
+  if (auto made = machine->make_memory(); !made) return std::unexpected(made.error());
+  if (auto made = machine->make_motherboard(); !made) return std::unexpected(made.error());
+  if (auto booted = machine->boot(); !booted) return std::unexpected(booted.error());
+  return machine;
+}
+
+Result<> Machine::make_memory() {
+  const std::uint64_t size = settings_.memory_size;
+  if (size < kMiB || size % kMiB != 0) return fail("the memory size must be a multiple of 1 MiB");
+  if (auto available = check_memory_is_available(size); !available) return available;
+  const auto sizes = split(size);
+  std::vector<engine::GuestMemory::Range> ranges{{0, sizes.below_4_gib}};
+  if (sizes.above_4_gib > 0) ranges.push_back({kHighMemoryBegin, sizes.above_4_gib});
+  auto memory = engine::GuestMemory::allocate(ranges);
+  if (!memory) return std::unexpected(memory.error());
+  memory_ = std::move(*memory);
+  return {};
+}
+
+Result<> Machine::make_motherboard() {
+  auto motherboard = Motherboard::create(event_loop_, lock_, *this,
+                                         {.memory = split(settings_.memory_size),
+                                          .debug_exit = settings_.debug_exit,
+                                          .com1 = std::move(settings_.com1),
+                                          .com2 = std::move(settings_.com2)});
+  if (!motherboard) return std::unexpected(motherboard.error());
+  motherboard_ = std::move(*motherboard);
+  return {};
+}
+
+Result<std::vector<engine::RegisterAssignment>> Machine::load_kernel() {
+  auto kernel = ImageFile::map(settings_.kernel, "the kernel");
+  if (!kernel) return std::unexpected(kernel.error());
+  ImageFile initrd;
+  if (settings_.initrd.is_open()) {
+    auto mapped = ImageFile::map(settings_.initrd, "the initrd");
+    if (!mapped) return std::unexpected(mapped.error());
+    initrd = std::move(*mapped);
+  }
+  auto entry = firmware::load(*memory_, kernel->bytes(), initrd.bytes(), settings_.kernel_arguments,
+                              {.vp_count = settings_.vp_count});
+  if (!entry) return std::unexpected(entry.error());
+  return std::move(entry->registers);
+}
+
+Result<> Machine::make_partition() {
+  const auto maximum = engine_.capabilities().maximum_vps;
+  if (settings_.vp_count == 0 || settings_.vp_count > maximum) {
+    return fail(fmt::format("{} processors were asked for; the {} engine gives 1 to {}", settings_.vp_count,
+                            engine_.capabilities().name, maximum));
+  }
+  auto partition = engine_.create_partition({.vp_count = settings_.vp_count});
+  if (!partition) return std::unexpected(partition.error());
+  partition_ = std::move(*partition);
+  if (auto mapped = partition_->map_memory(*memory_); !mapped) return mapped;
+  for (std::uint32_t index = 0; index < settings_.vp_count; ++index) {
+    auto vp = partition_->create_vp(index);
+    if (!vp) return std::unexpected(vp.error());
+    processors_.push_back(std::make_unique<ProcessorThread>(std::move(*vp), static_cast<ExitHandler&>(*this)));
+  }
+  return {};
+}
+
+Result<> Machine::boot() {
+  auto registers = load_kernel();
+  if (!registers) return std::unexpected(registers.error());
+  if (auto made = make_partition(); !made) return made;
+  return processors_.front()->vp().set_registers(*registers);
+}
+
+Result<> Machine::start() {
+  {
+    std::lock_guard lock(lock_);
+    motherboard_->interrupts().connect(*partition_, processors_.front()->vp());
+    motherboard_->units().start();
+  }
+  for (auto& processor : processors_) {
+    if (auto started = processor->start(); !started) {
+      take_down();
+      return started;
+    }
+  }
+  return {};
+}
+
+void Machine::take_down() {
+  for (auto& processor : processors_) processor->request_stop();
+  for (auto& processor : processors_) processor->stop();
+  std::lock_guard lock(lock_);
+  if (motherboard_) {
+    motherboard_->units().stop();
+    motherboard_->interrupts().disconnect();
+  }
+  processors_.clear();
+  partition_.reset();
+}
+
+Result<> Machine::restart() {
+  {
+    std::lock_guard lock(lock_);
+    motherboard_->units().reset();
+    requested_.reset();
+  }
+  if (auto booted = boot(); !booted) return booted;
+  return start();
+}
+
+void Machine::end(std::string why) {
+  std::lock_guard lock(lock_);
+  request({.kind = EndingKind::Stopped, .detail = std::move(why)});
+}
+
+void Machine::inspect(state::Inspection& node) {
+  std::lock_guard lock(lock_);
+  motherboard_->units().inspect(node);
+}
+
+bool Machine::handle_exit(engine::VirtualProcessor& vp, const engine::Exit& exit) {
+  std::lock_guard lock(lock_);
+  if (const auto* port = std::get_if<engine::PortExit>(&exit)) {
+    if (port->write) {
+      motherboard_->ports().write(port->port, port->size, port->data);
+    } else {
+      vp.complete_read(motherboard_->ports().read(port->port, port->size));
+    }
+  } else if (const auto* mmio = std::get_if<engine::MmioExit>(&exit)) {
+    if (mmio->write) {
+      motherboard_->mmio().write(mmio->address, mmio->size, mmio->data);
+    } else {
+      vp.complete_read(motherboard_->mmio().read(mmio->address, mmio->size));
+    }
+  } else {
+    handle_rare_exit(vp, exit);
+  }
+  return !requested_.has_value();
+}
+
+void Machine::handle_rare_exit(engine::VirtualProcessor& vp, const engine::Exit& exit) {
+  if (const auto* end = std::get_if<engine::EoiExit>(&exit)) {
+    motherboard_->ioapic().end_of_interrupt(end->vector);
+  } else if (std::holds_alternative<engine::InterruptWindowExit>(exit)) {
+    if (auto injected = motherboard_->interrupts().open_window(vp, motherboard_->pic()); !injected) {
+      request({.kind = EndingKind::Failed, .detail = injected.error().message()});
+    }
+  } else if (std::holds_alternative<engine::TripleFaultExit>(exit)) {
+    request({.kind = EndingKind::TripleFault, .detail = fmt::format("processor {}", vp.index())});
+  } else if (const auto* failure = std::get_if<engine::FailureExit>(&exit)) {
+    request({.kind = EndingKind::Failed, .detail = fmt::format("processor {}: {}", vp.index(), failure->why)});
+  }
+}
+
+void Machine::handle_engine_failure(engine::VirtualProcessor& vp, const Error& error) {
+  std::lock_guard lock(lock_);
+  request({.kind = EndingKind::Failed, .detail = fmt::format("processor {}: {}", vp.index(), error.message())});
+}
+
+void Machine::request_reset(std::string_view why) {
+  request({.kind = EndingKind::Reset, .detail = std::string(why)});
+}
+
+void Machine::request_power_off(std::string_view why) {
+  request({.kind = EndingKind::PoweredOff, .detail = std::string(why)});
+}
+
+void Machine::request_exit(std::uint32_t value) { request({.kind = EndingKind::Exited, .value = value}); }
+
+void Machine::report_panic(std::string_view how) {
+  request({.kind = EndingKind::Panicked, .detail = std::string(how)});
+}
+
+void Machine::request(Ending ending) {
+  if (requested_) return;
+  requested_ = std::move(ending);
+  for (auto& processor : processors_) processor->request_stop();
+  boost::asio::post(event_loop_, [this, alive = std::weak_ptr<bool>(alive_)] {
+    if (!alive.expired()) carry_out_request();
+  });
+}
+
+void Machine::carry_out_request() {
+  take_down();
+  Ending ending = *requested_;
+  const bool is_reset = ending.kind == EndingKind::Reset || ending.kind == EndingKind::TripleFault;
+  if (is_reset && settings_.restart_on_reset) {
+    if (auto restarted = restart(); restarted) return observer_.restarted(to_line(ending));
+    else ending = {.kind = EndingKind::Failed, .detail = restarted.error().within("cannot restart").message()};
+  }
+  motherboard_->flush_serial_ports();
+  observer_.ended(ending);
+}
+
+}  // namespace bulkhead::worker

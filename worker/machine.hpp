@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// One virtual machine: a worker's whole business.
+//
+//                          ┌───────────────────────────── Machine ─────────────────────────────┐
+//   event loop thread ─────┤ serial ports, timers, start, stop, restart, end                   │
+//                          │        │                                                          │
+//                          │   machine's lock ──▶ Motherboard: devices, interrupt controllers  │
+//                          │        │                                                          │
+//   one thread a processor ┤ run ─▶ exit ─▶ device access ─▶ run …                             │
+//                          └───────────────────────────────────────────────────────────────────┘
+//
+// Its life:   create ── start ──▶ running ──▶ ended (powered off, reset, triple fault …)
+//                                 ▲     │
+//                                 └─────┘ reset or triple fault, where the settings say "restart"
+//
+// What a guest asks for in a device access (a reset, say) only leaves a note and calls the processors off; the event
+// loop then joins their threads and does it. A restart makes a new partition, so that nothing of the old one is left
+// in its processors; devices go back to their power-on state and the kernel is loaded again.
+#pragma once
+
+#include <boost/asio/io_context.hpp>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "engine/engine.hpp"
+#include "engine/file_descriptor.hpp"
+#include "engine/guest_memory.hpp"
+#include "worker/ending.hpp"
+#include "worker/motherboard.hpp"
+#include "worker/processor_thread.hpp"
+
+namespace bulkhead::worker {
+
+struct MachineSettings {
+  std::uint64_t memory_size = 0;  // bytes
+  std::uint32_t vp_count = 1;
+  engine::FileDescriptor kernel;
+  engine::FileDescriptor initrd;  // may be none
+  std::string kernel_arguments;
+  engine::FileDescriptor com1;  // may be none
+  engine::FileDescriptor com2;
+  bool debug_exit = false;
+  bool restart_on_reset = false;
+};
+
+/// Who wants to know what becomes of the machine. Called on the event loop, without the machine's lock.
+class MachineObserver {
+ public:
+  virtual ~MachineObserver() = default;
+  virtual void restarted(const std::string& why) = 0;
+  /// The last that is heard of the machine: its processors have stopped and its serial ports are flushed.
+  virtual void ended(const Ending& ending) = 0;
+};
+
+/// To be made, called and destroyed on the event loop's thread, or while that does not run.
+class Machine final : private ExitHandler, private vdev::MachineControl {
+ public:
+  /// Makes the machine and loads its kernel. Errors: more processors than the engine has, not enough memory, no kernel,
+  /// and what the engine says. The engine, the observer and the event loop must live longer.
+  static Result<std::unique_ptr<Machine>> create(boost::asio::io_context& event_loop, engine::Engine& engine,
+                                                 MachineObserver& observer, MachineSettings settings);
+  ~Machine() override;
+
+  /// Runs the machine. Error: no threads to be had.
+  Result<> start();
+  /// Ends the machine from outside; `why` goes into the ending.
+  void end(std::string why);
+
+  /// The live tree of the state of all units.
+  void inspect(state::Inspection& node);
+
+ private:
+  Machine(boost::asio::io_context& event_loop, engine::Engine& engine, MachineObserver& observer,
+          MachineSettings settings);
+
+  Result<> make_memory();
+  Result<> make_motherboard();
+  Result<> boot();
+  Result<> make_partition();
+  Result<std::vector<engine::RegisterAssignment>> load_kernel();
+  Result<> run_processors();
+  void take_down();
+  Result<> restart();
+
+  bool handle_exit(engine::VirtualProcessor& vp, const engine::Exit& exit) override;
+  void handle_engine_failure(engine::VirtualProcessor& vp, const Error& error) override;
+  void handle_rare_exit(engine::VirtualProcessor& vp, const engine::Exit& exit);
+
+  void request_reset(std::string_view why) override;
+  void request_power_off(std::string_view why) override;
+  void request_exit(std::uint32_t value) override;
+  void report_panic(std::string_view how) override;
+
+  /// With the lock held. The first request counts; it ends the current run of the processors.
+  void request(Ending ending);
+  /// On the event loop: does what was requested.
+  void carry_out_request();
+
+  boost::asio::io_context& event_loop_;
+  engine::Engine& engine_;
+  MachineObserver& observer_;
+  MachineSettings settings_;
+
+  std::mutex lock_;
+  std::optional<Ending> requested_;
+  std::unique_ptr<engine::GuestMemory> memory_;
+  std::unique_ptr<Motherboard> motherboard_;
+  std::unique_ptr<engine::Partition> partition_;
+  std::vector<std::unique_ptr<ProcessorThread>> processors_;
+  std::shared_ptr<bool> alive_;  // a request may still be queued when the machine has gone
+};
+
+}  // namespace bulkhead::worker

@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// bulkhead-vmwp: the worker process of one virtual machine. Its command line is worker/command_line.hpp, its exit
+// statuses are worker/ending.hpp, and what it reports while it runs is worker/report.hpp.
+#include <fmt/format.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/signal_set.hpp>
+#include <csignal>
+#include <cstdio>
+
+#include "engine/select.hpp"
+#include "worker/command_line.hpp"
+#include "worker/machine.hpp"
+#include "worker/report.hpp"
+
+namespace bulkhead::worker {
+namespace {
+
+engine::FileDescriptor take(const std::optional<int>& number) {
+  return number ? engine::FileDescriptor(*number) : engine::FileDescriptor();
+}
+
+/// Reports what becomes of the machine, and ends the event loop with it.
+class Observer final : public MachineObserver {
+ public:
+  Observer(boost::asio::io_context& event_loop, Reporter& reporter) : event_loop_(event_loop), reporter_(reporter) {}
+
+  void restarted(const std::string& why) override { reporter_.restarted(why); }
+  void ended(const Ending& ending) override {
+    ending_ = ending;
+    event_loop_.stop();
+  }
+
+  const Ending& ending() const { return ending_; }
+
+ private:
+  boost::asio::io_context& event_loop_;
+  Reporter& reporter_;
+  Ending ending_{EndingKind::Stopped, ""};
+};
+
+Ending run_machine(const CommandLine& line, Reporter& reporter) {
+  auto engine = engine::select_engine(line.engine);
+  if (!engine) return {EndingKind::NotStarted, engine.error().message()};
+
+  boost::asio::io_context event_loop(1);
+  Observer observer(event_loop, reporter);
+  auto machine = Machine::create(event_loop, **engine, observer,
+                                 {.memory_size = line.memory_size,
+                                  .vp_count = line.vp_count,
+                                  .kernel = engine::FileDescriptor(line.kernel_fd),
+                                  .initrd = take(line.initrd_fd),
+                                  .kernel_arguments = line.kernel_arguments,
+                                  .com1 = take(line.com1_fd),
+                                  .com2 = take(line.com2_fd),
+                                  .debug_exit = line.debug_exit,
+                                  .restart_on_reset = line.restart_on_reset});
+  if (!machine) return {EndingKind::NotStarted, machine.error().message()};
+
+  boost::asio::signal_set signals(event_loop, SIGTERM, SIGINT, SIGHUP);
+  signals.async_wait([&](const boost::system::error_code& error, int number) {
+    if (!error) (*machine)->end(fmt::format("signal {}", sigabbrev_np(number)));
+  });
+  if (auto started = (*machine)->start(); !started) return {EndingKind::NotStarted, started.error().message()};
+  reporter.started((*engine)->capabilities().name);
+  event_loop.run();
+  return observer.ending();
+}
+
+int run(std::span<const std::string> arguments) {
+  auto line = parse(arguments);
+  if (!line) {
+    fmt::print(stderr, "bulkhead-vmwp: {}\n", line.error().message());
+    return kUsageStatus;
+  }
+  std::signal(SIGPIPE, SIG_IGN);
+  prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+
+  Reporter reporter(line->report_fd.value_or(-1));
+  const Ending ending = run_machine(*line, reporter);
+  reporter.ended(ending);
+  // Who reads the reports says it to the user; otherwise it is said here.
+  if (!line->report_fd) fmt::print(stderr, "bulkhead-vmwp: {}: {}\n", line->name, to_line(ending));
+  return exit_status(ending);
+}
+
+}  // namespace
+}  // namespace bulkhead::worker
+
+int main(int count, char** values) {
+  const std::vector<std::string> arguments(values + 1, values + count);
+  return bulkhead::worker::run(arguments);
+}
