@@ -64,6 +64,8 @@ inline void invalidate_page(std::uint64_t address) { asm volatile("invlpg (%0)" 
 
 inline void enable_interrupts() { asm volatile("sti" ::: "memory"); }
 inline void disable_interrupts() { asm volatile("cli" ::: "memory"); }
+/// Takes the interrupts that are pending now.
+inline void take_interrupts() { asm volatile("sti; nop; nop; cli" ::: "memory"); }
 /// Enables interrupts, waits for one, and disables them.
 inline void wait_for_interrupt() { asm volatile("sti; hlt; cli" ::: "memory"); }
 inline void pause() { asm volatile("pause" ::: "memory"); }

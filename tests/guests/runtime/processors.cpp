@@ -47,6 +47,7 @@ std::uint32_t start_processors() {
   local_apic::send(start_up, 0);
   delay_microseconds(200);
   local_apic::send(start_up, 0);
+  apic_ids[0] = local_apic::id();
   // Nobody says how many there are: wait until no more come.
   std::uint32_t count;
   do {
