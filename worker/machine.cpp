@@ -7,19 +7,17 @@
 #include <utility>
 
 #include "firmware/firmware.hpp"
+#include "firmware/memory_layout.hpp"
 #include "worker/host_memory.hpp"
 #include "worker/image_file.hpp"
 
 namespace bulkhead::worker {
 namespace {
 
-constexpr std::uint64_t kGiB = std::uint64_t{1} << 30;
 constexpr std::uint64_t kMiB = std::uint64_t{1} << 20;
-constexpr std::uint64_t kLowMemoryEnd = 3 * kGiB;    // above it lie the devices
-constexpr std::uint64_t kHighMemoryBegin = 4 * kGiB;
 
 vdev::RtcMemorySizes split(std::uint64_t memory_size) {
-  const std::uint64_t low = std::min(memory_size, kLowMemoryEnd);
+  const std::uint64_t low = std::min(memory_size, firmware::kLowMemoryLimit);
   return {.below_4_gib = low, .above_4_gib = memory_size - low};
 }
 
@@ -28,6 +26,7 @@ vdev::RtcMemorySizes split(std::uint64_t memory_size) {
 Machine::Machine(boost::asio::io_context& event_loop, engine::Engine& engine, MachineObserver& observer,
                  MachineSettings settings)
     : event_loop_(event_loop),
+      work_(event_loop.get_executor()),
       engine_(engine),
       observer_(observer),
       settings_(std::move(settings)),
@@ -50,7 +49,7 @@ Result<> Machine::make_memory() {
   if (auto available = check_memory_is_available(size); !available) return available;
   const auto sizes = split(size);
   std::vector<engine::GuestMemory::Range> ranges{{0, sizes.below_4_gib}};
-  if (sizes.above_4_gib > 0) ranges.push_back({kHighMemoryBegin, sizes.above_4_gib});
+  if (sizes.above_4_gib > 0) ranges.push_back({firmware::kFourGib, sizes.above_4_gib});
   auto memory = engine::GuestMemory::allocate(ranges);
   if (!memory) return std::unexpected(memory.error());
   memory_ = std::move(*memory);

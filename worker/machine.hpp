@@ -19,6 +19,7 @@
 // in its processors; devices go back to their power-on state and the kernel is loaded again.
 #pragma once
 
+#include <boost/asio/executor_work_guard.hpp>
 #include <boost/asio/io_context.hpp>
 #include <functional>
 #include <memory>
@@ -102,6 +103,8 @@ class Machine final : private ExitHandler, private vdev::MachineControl {
   void carry_out_request();
 
   boost::asio::io_context& event_loop_;
+  // The event loop has work while there is a machine, if only to wait for its end.
+  boost::asio::executor_work_guard<boost::asio::io_context::executor_type> work_;
   engine::Engine& engine_;
   MachineObserver& observer_;
   MachineSettings settings_;

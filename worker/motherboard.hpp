@@ -42,10 +42,10 @@
 namespace bulkhead::worker {
 
 struct MotherboardSettings {
-  vdev::RtcMemorySizes memory;
+  vdev::RtcMemorySizes memory = {};
   bool debug_exit = false;
-  engine::FileDescriptor com1;  // may be none
-  engine::FileDescriptor com2;
+  engine::FileDescriptor com1 = {};  // may be none
+  engine::FileDescriptor com2 = {};
 };
 
 /// All calls but `create` and those that say otherwise are made with the machine's lock held.

@@ -1,0 +1,244 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "worker/machine.hpp"
+
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cstring>
+
+#include "engine/fake/fake_engine.hpp"
+
+namespace bulkhead::worker {
+namespace {
+
+using namespace std::chrono_literals;
+using namespace engine;
+
+/// A file with the smallest Multiboot 1 image there is: a header with addresses, and one HLT.
+FileDescriptor tiny_kernel() {
+  struct Image {
+    std::uint32_t magic = 0x1badb002;
+    std::uint32_t flags = 1 << 16;
+    std::uint32_t checksum = 0u - 0x1badb002u - (1u << 16);
+    std::uint32_t header_address = 0x100000;
+    std::uint32_t load_address = 0x100000;
+    std::uint32_t load_end_address = 0;
+    std::uint32_t bss_end_address = 0;
+    std::uint32_t entry_address = 0x100020;
+    std::uint32_t code = 0xf4f4f4f4;
+  } image;
+  const int file = open("/tmp", O_TMPFILE | O_RDWR, 0600);
+  EXPECT_EQ(write(file, &image, sizeof image), static_cast<ssize_t>(sizeof image));
+  return FileDescriptor(file);
+}
+
+class MachineTest : public testing::Test, protected MachineObserver {
+ protected:
+  MachineSettings settings(std::uint32_t vp_count = 1) {
+    MachineSettings made;
+    made.memory_size = 16 << 20;
+    made.vp_count = vp_count;
+    made.kernel = tiny_kernel();
+    made.debug_exit = true;
+    return made;
+  }
+
+  void create(MachineSettings chosen) {
+    auto made = Machine::create(event_loop_, engine_, *this, std::move(chosen));
+    ASSERT_TRUE(made.has_value()) << made.error().message();
+    machine_ = std::move(*made);
+  }
+
+  std::string error_of(MachineSettings chosen) {
+    auto made = Machine::create(event_loop_, engine_, *this, std::move(chosen));
+    return made ? "" : made.error().message();
+  }
+
+  /// Runs until the machine has ended; gives how.
+  Ending run_to_end() {
+    EXPECT_TRUE(machine_->start());
+    return wait_for_end();
+  }
+  Ending wait_for_end() {
+    event_loop_.restart();
+    event_loop_.run_for(10s);
+    EXPECT_TRUE(ending_.has_value()) << "the machine did not end";
+    return ending_.value_or(Ending{EndingKind::NotStarted});
+  }
+
+  FakeProcessor& vp(std::uint32_t index = 0) { return guest_->vp(index); }
+  void guest_writes(std::uint16_t port, std::uint32_t value, std::uint8_t size = 1) {
+    vp().exit(PortExit{.port = port, .size = size, .write = true, .data = value});
+  }
+
+  void restarted(const std::string& why) override { restarts_.push_back(why); }
+  void ended(const Ending& ending) override {
+    ending_ = ending;
+    event_loop_.stop();
+  }
+
+  boost::asio::io_context event_loop_;
+  std::shared_ptr<FakeGuest> guest_ = std::make_shared<FakeGuest>();
+  FakeEngine engine_{guest_};
+  std::optional<Ending> ending_;
+  std::vector<std::string> restarts_;
+  std::unique_ptr<Machine> machine_;
+};
+
+TEST_F(MachineTest, EndsWhenTheGuestPowersOff) {
+  create(settings(2));
+  guest_writes(0x604, 0x2000 | 5 << 10, 2);
+  EXPECT_EQ(run_to_end().kind, EndingKind::PoweredOff);
+}
+
+TEST_F(MachineTest, EndsWhenTheGuestResets) {
+  create(settings());
+  guest_writes(0x64, 0xfe);
+  EXPECT_EQ(run_to_end().kind, EndingKind::Reset);
+}
+
+TEST_F(MachineTest, EndsWithTheGuestsOwnValue) {
+  create(settings());
+  guest_writes(0x501, 5);
+  EXPECT_EQ(run_to_end(), (Ending{EndingKind::Exited, "", 11}));
+}
+
+TEST_F(MachineTest, EndsWhenTheGuestPanics) {
+  create(settings());
+  guest_writes(0x505, 1);
+  EXPECT_EQ(run_to_end().kind, EndingKind::Panicked);
+}
+
+TEST_F(MachineTest, EndsWhenAProcessorShutsDown) {
+  create(settings(3));
+  vp(2).exit(TripleFaultExit{});
+  EXPECT_EQ(run_to_end(), (Ending{EndingKind::TripleFault, "processor 2"}));
+}
+
+TEST_F(MachineTest, EndsWhenAnInstructionCannotBeEmulated) {
+  create(settings());
+  vp().exit(FailureExit{.why = "what is this?"});
+  EXPECT_EQ(run_to_end(), (Ending{EndingKind::Failed, "processor 0: what is this?"}));
+}
+
+TEST_F(MachineTest, EndsWhenTheEngineFails) {
+  create(settings());
+  vp().fail("the hypervisor is gone");
+  EXPECT_EQ(run_to_end(), (Ending{EndingKind::Failed, "processor 0: the hypervisor is gone"}));
+}
+
+TEST_F(MachineTest, EndsFromOutside) {
+  create(settings(2));
+  ASSERT_TRUE(machine_->start());
+  ASSERT_TRUE(vp().wait_until_halted());
+  machine_->end("signal TERM");
+  EXPECT_EQ(wait_for_end(), (Ending{EndingKind::Stopped, "signal TERM"}));
+}
+
+TEST_F(MachineTest, TheFirstRequestCounts) {
+  create(settings(2));
+  guest_writes(0x604, 0x2000 | 5 << 10, 2);
+  guest_writes(0x64, 0xfe);
+  EXPECT_EQ(run_to_end().kind, EndingKind::PoweredOff);
+}
+
+TEST_F(MachineTest, RestartsWhereTheSettingsSaySo) {
+  auto chosen = settings(2);
+  chosen.restart_on_reset = true;
+  create(std::move(chosen));
+  guest_writes(0x64, 0xfe);
+  vp().exit(CancelledExit{});
+  vp().exit(TripleFaultExit{});
+  guest_writes(0x604, 0x2000 | 5 << 10, 2);
+  EXPECT_EQ(run_to_end().kind, EndingKind::PoweredOff);
+  ASSERT_EQ(restarts_.size(), 2u);
+  EXPECT_TRUE(restarts_[0].starts_with("reset"));
+  EXPECT_EQ(restarts_[1], "triple fault (processor 0)");
+}
+
+TEST_F(MachineTest, BringsBackTheKernelAtARestart) {
+  auto chosen = settings();
+  chosen.restart_on_reset = true;
+  create(std::move(chosen));
+  std::uint32_t code = 0;
+  std::memset(guest_->memory()->at(0x100020, 4)->data(), 0, 4);
+  guest_writes(0xcf9, 6);
+  guest_writes(0x501, 0);
+  run_to_end();
+  ASSERT_TRUE(guest_->memory()->read(0x100020, std::span(reinterpret_cast<std::uint8_t*>(&code), 4)));
+  EXPECT_EQ(code, 0xf4f4f4f4u);
+}
+
+TEST_F(MachineTest, TheProcessorBeginsAtTheKernelsEntry) {
+  create(settings());
+  ASSERT_TRUE(vp().get(abi::RegisterName::Rip).has_value());
+  EXPECT_EQ(vp().get(abi::RegisterName::Rip)->number, 0x100020u);
+  EXPECT_EQ(vp().get(abi::RegisterName::Rax)->number, 0x2badb002u);
+}
+
+TEST_F(MachineTest, WhatTheGuestPrintedArrivesBeforeTheEnd) {
+  int ends[2];
+  ASSERT_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, ends), 0);
+  FileDescriptor peer(ends[0]);
+  auto chosen = settings();
+  chosen.com1 = FileDescriptor(ends[1]);
+  create(std::move(chosen));
+  for (const char letter : std::string_view("bye\n")) guest_writes(0x3f8, static_cast<unsigned char>(letter));
+  guest_writes(0x604, 0x2000 | 5 << 10, 2);
+  run_to_end();
+  char text[16] = {};
+  EXPECT_EQ(read(peer.get(), text, sizeof text), 4);
+  EXPECT_STREQ(text, "bye\n");
+}
+
+TEST_F(MachineTest, ReadsAreCompleted) {
+  create(settings());
+  vp().exit(PortExit{.port = 0x3fd, .size = 1, .write = false, .data = 0});
+  vp().exit(PortExit{.port = 0x999, .size = 2, .write = false, .data = 0});
+  vp().exit(MmioExit{.address = 0xfec00000, .size = 4, .write = false, .data = 0});
+  vp().exit(MmioExit{.address = 0xd0000000, .size = 8, .write = false, .data = 0});
+  guest_writes(0x501, 0);
+  run_to_end();
+  EXPECT_EQ(vp().completed_reads(), (std::vector<std::uint64_t>{0x60, 0xffff, 0, UINT64_MAX}));
+}
+
+TEST_F(MachineTest, CanBeDestroyedWhileItRuns) {
+  for (int i = 0; i < 20; ++i) {
+    create(settings(4));
+    ASSERT_TRUE(machine_->start());
+    machine_.reset();
+  }
+}
+
+TEST_F(MachineTest, SaysWhyItCannotBeMade) {
+  EXPECT_EQ(error_of(settings(65)), "65 processors were asked for; the fake engine gives 1 to 64");
+  EXPECT_EQ(error_of(settings(0)), "0 processors were asked for; the fake engine gives 1 to 64");
+
+  auto odd = settings();
+  odd.memory_size = 4096;
+  EXPECT_EQ(error_of(std::move(odd)), "the memory size must be a multiple of 1 MiB");
+
+  auto huge = settings();
+  huge.memory_size = std::uint64_t{1} << 50;
+  EXPECT_TRUE(error_of(std::move(huge)).starts_with("1073741824 MiB of memory were asked for; this host has "));
+
+  auto no_kernel = settings();
+  no_kernel.kernel = FileDescriptor(open("/dev/null", O_RDONLY));
+  EXPECT_EQ(error_of(std::move(no_kernel)), "the kernel is not a regular file");
+
+  auto text = settings();
+  text.kernel = FileDescriptor(open("/proc/self/exe", O_RDONLY));
+  EXPECT_NE(error_of(std::move(text)), "");
+}
+
+TEST_F(MachineTest, ShowsTheStateOfAllUnits) {
+  create(settings());
+  state::Inspection node;
+  machine_->inspect(node);
+  EXPECT_GE(node.children().size(), 10u);
+}
+
+}  // namespace
+}  // namespace bulkhead::worker
