@@ -53,7 +53,8 @@ struct CancelledExit {};
 struct FailureExit {
   std::string why;
 };
-using Exit = std::variant<PortExit, MmioExit, EoiExit, InterruptWindowExit, TripleFaultExit, CancelledExit, FailureExit>;
+using Exit =
+    std::variant<PortExit, MmioExit, EoiExit, InterruptWindowExit, TripleFaultExit, CancelledExit, FailureExit>;
 
 struct RegisterAssignment {
   abi::RegisterName name;
@@ -75,14 +76,14 @@ class VirtualProcessor {
   /// From any thread: the current run, or else the next one, returns CancelledExit soon.
   virtual void cancel() = 0;
 
-  /// From any thread: run returns InterruptWindowExit once as soon as the processor and its local APIC (LINT0 as ExtINT)
-  /// can take an interrupt from the PIC. `false` takes the request back.
+  /// From any thread: run returns InterruptWindowExit once as soon as the processor and its local APIC (LINT0 as
+  /// ExtINT) can take an interrupt from the PIC. `false` takes the request back.
   virtual void request_interrupt_window(bool wanted) = 0;
   /// After InterruptWindowExit, before the next run: the PIC's vector.
   virtual Result<> inject_external_interrupt(std::uint8_t vector) = 0;
 
-  /// Only while no thread runs it. After an unfinished access was completed by the next run, or for a processor that has
-  /// not run yet. Order matters: a value is checked against those before it.
+  /// Only while no thread runs it. After an unfinished access was completed by the next run, or for a processor that
+  /// has not run yet. Order matters: a value is checked against those before it.
   virtual Result<> set_registers(std::span<const RegisterAssignment> assignments) = 0;
   /// Fills in the values for the names.
   virtual Result<> get_registers(std::span<RegisterAssignment> assignments) = 0;
@@ -114,9 +115,9 @@ class Partition {
 };
 
 struct Capabilities {
-  std::string name;              // "native", "kvm"
-  std::uint32_t maximum_vps;     // per partition
-  std::uint64_t tsc_frequency;   // Hz, of the guest; 0: not known
+  std::string name;             // "native", "kvm"
+  std::uint32_t maximum_vps;    // per partition
+  std::uint64_t tsc_frequency;  // Hz, of the guest; 0: not known
 };
 
 class Engine {

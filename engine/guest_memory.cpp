@@ -14,8 +14,8 @@ namespace {
 constexpr std::uint64_t kPageSize = 4096;
 constexpr std::uint64_t kLargePageSize = 0x200000;
 
-/// Room for `size` bytes whose place in a large page is that of `base`: only then can the guest's large pages be made of
-/// the host's. Gives back what it took too much.
+/// Room for `size` bytes whose place in a large page is that of `base`: only then can the guest's large pages be made
+/// of the host's. Gives back what it took too much.
 Result<std::span<std::uint8_t>> reserve(GuestPhysicalAddress base, std::uint64_t size) {
   const std::uint64_t room = size + kLargePageSize;
   void* start = mmap(nullptr, room, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -38,12 +38,14 @@ Result<> check(std::span<const GuestMemory::Range> ranges) {
   for (const auto& range : ranges) {
     if (range.size == 0 || range.size % kPageSize != 0 || range.base % kPageSize != 0 ||
         range.base + range.size < range.base) {
-      return fail(fmt::format("guest memory at {:#x} of {:#x} bytes is not a range of whole pages", range.base, range.size));
+      return fail(
+          fmt::format("guest memory at {:#x} of {:#x} bytes is not a range of whole pages", range.base, range.size));
     }
   }
   for (std::size_t index = 1; index < ranges.size(); ++index) {
     if (ranges[index - 1].base + ranges[index - 1].size > ranges[index].base) {
-      return fail(fmt::format("guest memory at {:#x} overlaps that at {:#x}", ranges[index].base, ranges[index - 1].base));
+      return fail(
+          fmt::format("guest memory at {:#x} overlaps that at {:#x}", ranges[index].base, ranges[index - 1].base));
     }
   }
   return {};

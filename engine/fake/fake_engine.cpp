@@ -114,7 +114,8 @@ class FakeVirtualProcessor final : public VirtualProcessor {
   }
 
   Result<> get_registers(std::span<RegisterAssignment> assignments) override {
-    for (auto& assignment : assignments) assignment.value = processor_.get(assignment.name).value_or(abi::RegisterValue{});
+    for (auto& assignment : assignments)
+      assignment.value = processor_.get(assignment.name).value_or(abi::RegisterValue{});
     return {};
   }
 
@@ -135,7 +136,8 @@ class FakePartition final : public Partition {
   }
 
   Result<std::unique_ptr<VirtualProcessor>> create_vp(std::uint32_t index) override {
-    if (index >= guest_->settings().vp_count) return fail(fmt::format("the partition has no virtual processor {}", index));
+    if (index >= guest_->settings().vp_count)
+      return fail(fmt::format("the partition has no virtual processor {}", index));
     return std::make_unique<FakeVirtualProcessor>(guest_, index);
   }
 
@@ -183,7 +185,8 @@ FakeEngine::FakeEngine(std::shared_ptr<FakeGuest> guest, Capabilities capabiliti
 
 Result<std::unique_ptr<Partition>> FakeEngine::create_partition(const PartitionSettings& settings) {
   if (settings.vp_count == 0 || settings.vp_count > capabilities_.maximum_vps) {
-    return fail(fmt::format("a partition has 1 to {} virtual processors, not {}", capabilities_.maximum_vps, settings.vp_count));
+    return fail(fmt::format("a partition has 1 to {} virtual processors, not {}", capabilities_.maximum_vps,
+                            settings.vp_count));
   }
   const std::lock_guard lock(guest_->mutex_);
   guest_->settings_ = settings;

@@ -55,8 +55,8 @@ TEST(GuestMemory, WritesNothingWhenAPartIsNotMemory) {
 
 TEST(GuestMemory, RefusesRangesThatAreNone) {
   using Ranges = std::vector<GuestMemory::Range>;
-  for (const Ranges& ranges : {Ranges{{0, 0}}, Ranges{{1, 0x1000}}, Ranges{{0, 0x1001}}, Ranges{{0, 0x2000}, {0x1000, 0x1000}},
-                               Ranges{{0xfffffffffffff000ull, 0x2000}}}) {
+  for (const Ranges& ranges : {Ranges{{0, 0}}, Ranges{{1, 0x1000}}, Ranges{{0, 0x1001}},
+                               Ranges{{0, 0x2000}, {0x1000, 0x1000}}, Ranges{{0xfffffffffffff000ull, 0x2000}}}) {
     EXPECT_FALSE(GuestMemory::allocate(ranges).has_value());
   }
 }

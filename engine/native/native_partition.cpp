@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/native/native_partition.hpp"
+
+#include <cpuid.h>
+#include <fmt/format.h>
+
+#include "engine/native/native_virtual_processor.hpp"
+
+namespace bulkhead::engine::native {
+namespace {
+
+/// The physical address width, which a guest has from the processor as it is.
+std::uint8_t physical_address_bits() {
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  if (__get_cpuid(0x80000008, &eax, &ebx, &ecx, &edx) == 0) return 36;
+  return static_cast<std::uint8_t>(eax);
+}
+
+template <typename Input>
+std::span<const std::uint8_t> bytes_of(const Input& input) {
+  return {reinterpret_cast<const std::uint8_t*>(&input), sizeof(input)};
+}
+
+}  // namespace
+
+bulkhead_assert_interrupt interrupt_request(abi::InterruptMessage message) {
+  bulkhead_assert_interrupt request = {};
+  // The delivery modes of a message and the interrupt types of the TLFS have the same numbers.
+  request.interrupt_type = message.delivery_mode();
+  request.flags = (message.level_triggered() ? HV_INTERRUPT_LEVEL_TRIGGERED : 0) |
+                  (message.logical_destination() ? HV_INTERRUPT_LOGICAL_DESTINATION : 0);
+  request.destination = message.destination();
+  request.vector = message.vector();
+  return request;
+}
+
+Result<std::unique_ptr<Partition>> NativePartition::create(Vid& vid, const PartitionSettings& settings) {
+  auto vid_partition = vid.create_partition(HV_PARTITION_CREATION_LAPIC_PRESENT | HV_PARTITION_CREATION_X2APIC_CAPABLE);
+  if (!vid_partition) return std::unexpected(vid_partition.error());
+  std::unique_ptr<NativePartition> partition(new NativePartition(vid, std::move(*vid_partition), settings));
+
+  hv_partition_property property = {};
+  property.code = HV_PARTITION_PROPERTY_PROCESSORS_PER_SOCKET;
+  property.value = settings.vp_count;
+  if (auto set = partition->partition_->hypercall(HV_CALL_SET_PARTITION_PROPERTY, bytes_of(property), {}); !set) {
+    return std::unexpected(set.error().within("cannot set the number of processors of the partition"));
+  }
+  if (auto initialized = partition->partition_->initialize(); !initialized) return std::unexpected(initialized.error());
+  if (auto installed = partition->install_intercepts(); !installed) return std::unexpected(installed.error());
+  return partition;
+}
+
+Result<> NativePartition::install_intercepts() {
+  hv_install_intercept ports = {};
+  ports.access_mask = HV_INTERCEPT_ACCESS_READ | HV_INTERCEPT_ACCESS_WRITE;
+  ports.intercept_type = HV_INTERCEPT_TYPE_IO_PORT_RANGE;
+  ports.intercept_parameter = 0xffffull << 16;
+  if (auto installed = partition_->hypercall(HV_CALL_INSTALL_INTERCEPT, bytes_of(ports), {}); !installed) {
+    return std::unexpected(installed.error().within("cannot intercept the I/O ports"));
+  }
+  hv_install_intercept eoi = {};
+  eoi.access_mask = HV_INTERCEPT_ACCESS_WRITE;
+  eoi.intercept_type = HV_INTERCEPT_TYPE_APIC_EOI;
+  if (auto installed = partition_->hypercall(HV_CALL_INSTALL_INTERCEPT, bytes_of(eoi), {}); !installed) {
+    return std::unexpected(installed.error().within("cannot intercept the ends of interrupts"));
+  }
+  return {};
+}
+
+Result<> NativePartition::map_memory(GuestMemory& memory) {
+  memory_ = &memory;
+  for (const auto& region : memory.regions()) {
+    auto pinned = vid_.create_memory(region.bytes, !region.writable);
+    if (!pinned) return std::unexpected(pinned.error());
+    const std::uint32_t access = HV_MAP_GPA_READABLE | HV_MAP_GPA_KERNEL_EXECUTABLE | HV_MAP_GPA_USER_EXECUTABLE |
+                                 (region.writable ? HV_MAP_GPA_WRITABLE : 0);
+    if (auto mapped = partition_->map_memory(**pinned, access, region.base, region.bytes.size()); !mapped)
+      return mapped;
+    pinned_.push_back(std::move(*pinned));
+  }
+  return {};
+}
+
+Result<std::unique_ptr<VirtualProcessor>> NativePartition::create_vp(std::uint32_t index) {
+  if (index >= settings_.vp_count) return fail(fmt::format("the partition has no virtual processor {}", index));
+  if (memory_ == nullptr) return fail("a partition gets its memory before its virtual processors");
+  auto processor = partition_->create_vp(index);
+  if (!processor) return std::unexpected(processor.error());
+  hv_register_assignment suspend = {};
+  suspend.name = static_cast<std::uint32_t>(abi::RegisterName::ExplicitSuspend);
+  if (auto started = (*processor)->set_registers(std::span(&suspend, 1)); !started)
+    return std::unexpected(started.error());
+  return std::make_unique<NativeVirtualProcessor>(std::move(*processor), *partition_, *memory_, index,
+                                                  physical_address_bits());
+}
+
+void NativePartition::send_interrupt(abi::InterruptMessage message) {
+  // An interrupt that no local APIC takes, or of a kind that does not exist, is lost, as on the bus.
+  (void)partition_->assert_interrupt(interrupt_request(message));
+}
+
+void NativePartition::set_level_messages(std::span<const abi::InterruptMessage>) {}
+
+}  // namespace bulkhead::engine::native

@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A child partition of the hypervisor.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "engine/engine.hpp"
+#include "engine/native/vid.hpp"
+
+namespace bulkhead::engine::native {
+
+class NativePartition final : public Partition {
+ public:
+  static Result<std::unique_ptr<Partition>> create(Vid& vid, const PartitionSettings& settings);
+
+  Result<> map_memory(GuestMemory& memory) override;
+  Result<std::unique_ptr<VirtualProcessor>> create_vp(std::uint32_t index) override;
+  void send_interrupt(abi::InterruptMessage message) override;
+  /// The hypervisor knows from the interrupts themselves which are level-triggered.
+  void set_level_messages(std::span<const abi::InterruptMessage> messages) override;
+
+ private:
+  NativePartition(Vid& vid, std::unique_ptr<VidPartition> partition, const PartitionSettings& settings)
+      : vid_(vid), partition_(std::move(partition)), settings_(settings) {}
+  Result<> install_intercepts();
+
+  Vid& vid_;
+  std::unique_ptr<VidPartition> partition_;
+  PartitionSettings settings_;
+  GuestMemory* memory_ = nullptr;
+  std::vector<std::unique_ptr<VidMemory>> pinned_;
+};
+
+/// `interrupt` as the hypervisor's call for it wants it: MSI fields to type, flags and destination.
+bulkhead_assert_interrupt interrupt_request(abi::InterruptMessage message);
+
+}  // namespace bulkhead::engine::native

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A virtual processor of the hypervisor: it turns intercept messages into exits.
+//
+//   RUN_VP ──▶ message ──┬── port                 ──▶ PortExit; RIP, and RAX of a read, go into the register page
+//                        ├── memory, string port  ──▶ emulator ──▶ one exit for each access, then the registers
+//                        ├── EOI, deliverable     ──▶ EoiExit, InterruptWindowExit
+//                        └── triple fault         ──▶ TripleFaultExit
+//
+// The register page is written only between a run that ended with an intercept and the next one.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <optional>
+
+#include "engine/emulator/emulator.hpp"
+#include "engine/engine.hpp"
+#include "engine/native/vid.hpp"
+
+namespace bulkhead::engine::native {
+
+class NativeVirtualProcessor final : public VirtualProcessor, private emulator::VectorRegisters {
+ public:
+  /// `partition` and `memory` must live longer.
+  NativeVirtualProcessor(std::unique_ptr<VidProcessor> processor, VidPartition& partition, GuestMemory& memory,
+                         std::uint32_t index, std::uint8_t physical_address_bits);
+
+  std::uint32_t index() const override { return index_; }
+  Result<Exit> run() override;
+  void complete_read(std::uint64_t value) override;
+  void cancel() override;
+  void request_interrupt_window(bool wanted) override;
+  Result<> inject_external_interrupt(std::uint8_t vector) override;
+  Result<> set_registers(std::span<const RegisterAssignment> assignments) override;
+  Result<> get_registers(std::span<RegisterAssignment> assignments) override;
+
+ private:
+  /// What the instruction of the last exit still needs.
+  enum class Unfinished : std::uint8_t { Nothing, PortRead, EmulatedWrite, EmulatedRead };
+  using MaybeExit = Result<std::optional<Exit>>;
+
+  Result<RunEnd> enter();
+  MaybeExit translate();
+  MaybeExit translate_port(const abi::IoPortIntercept& intercept);
+  MaybeExit translate_memory(const abi::MemoryIntercept& intercept);
+  MaybeExit emulate(emulator::AccessHint hint);
+  MaybeExit take(const emulator::Step& step);
+  MaybeExit go_on_emulating();
+  void publish_emulated_state();
+  Result<> leave_instruction(unsigned length);
+  Result<> inject_exception(std::uint8_t vector, std::optional<std::uint32_t> error_code);
+  Result<> single_step();
+  Result<> flush_register_page();
+  Result<> set(abi::RegisterName name, std::uint64_t value);
+  Result<> ask_for_window();
+
+  // emulator::VectorRegisters
+  bool read(unsigned index, std::span<std::uint8_t, 16> value) override;
+  bool write(unsigned index, std::span<const std::uint8_t, 16> value, bool clear_upper) override;
+
+  std::unique_ptr<VidProcessor> processor_;
+  VidPartition& partition_;
+  std::uint32_t index_;
+  abi::RegisterPage& page_;
+
+  emulator::Emulator emulator_;
+  emulator::ProcessorState state_{};
+  Unfinished unfinished_ = Unfinished::Nothing;
+  unsigned port_read_size_ = 0;
+  unsigned port_read_length_ = 0;
+  std::uint64_t read_value_ = 0;
+
+  std::atomic<bool> cancelled_ = false;
+  std::atomic<bool> in_driver_ = false;
+  std::atomic<bool> window_wanted_ = false;
+  bool window_asked_ = false;  // the hypervisor will tell
+};
+
+}  // namespace bulkhead::engine::native
