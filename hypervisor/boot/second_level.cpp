@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The root's view of memory and of the processor. Guest physical is system physical, in pages of 1 GiB but for
+//
+//   the hypervisor's memory   4 KiB pages that all show one page of zeros, read-only
+//   the local APIC's page     read-only: writes exit (root/root_apic.cpp)
+#include <span>
+
+#include "hypervisor/boot/boot.hpp"
+#include "hypervisor/memory/page_table.hpp"
+#include "hypervisor/processor/local_apic.hpp"
+#include "hypervisor/root/msr_policy.hpp"
+#include "hypervisor/root/port_policy.hpp"
+#include "hypervisor/root/root_partition.hpp"
+#include "hypervisor/svm/svm.hpp"
+
+namespace bulkhead::hypervisor::boot {
+namespace {
+
+constexpr std::uint64_t kPagesPer1GiB = pages_in(PageSize::k1GiB);
+constexpr std::uint64_t kAddressablePages = (1ull << 40) / kPageSize;
+
+void replace(PageTable<NestedFormat>& table, std::uint64_t page, Frame frame) {
+  const bool done = table.split(page, PageSize::k4KiB, boot.reserve) &&
+                    table.replace(page, frame, {.write = false, .execute = false});
+  if (!done) fail("cannot build the root's second-level table");
+}
+
+std::uint8_t* bytes(Frame frame) { return reinterpret_cast<std::uint8_t*>(machine::frame_pointer(frame)); }
+
+}  // namespace
+
+void build_root_table() {
+  boot.zero_frame = take();
+  auto table = PageTable<NestedFormat>::create(boot.reserve);
+  if (!table) fail("cannot build the root's second-level table");
+  const std::uint64_t widths = machine::host_cpuid(0x80000008, 0).eax;
+  const std::uint64_t pages = std::min(kAddressablePages, (std::uint64_t{1} << (widths & 0xff)) / kPageSize);
+  for (std::uint64_t page = 0; page < pages; page += kPagesPer1GiB) {
+    if (!table->map(page, Frame{page}, PageSize::k1GiB, {}, boot.reserve)) fail("cannot build the root's second-level table");
+  }
+  const std::uint64_t apic_page = local_apic::kAddress / kPageSize;
+  replace(*table, apic_page, Frame{apic_page});
+  for (std::uint64_t index = 0; index < boot.frame_count; ++index) replace(*table, boot.base.number + index, boot.zero_frame);
+  boot.root_table = table->root();
+  root::root_machine.table = boot.root_table;
+}
+
+// The child's maps are all ones, but for few registers. So maps may share pages: SVM reads three for ports (the third only
+// for accesses that run over port FFFF), and two for registers.
+//
+//   page    0    1    2    3    4    5
+//   root    [ ports      ]
+//   child             [ ports      ]
+//   child                       [ MSRs  ]
+void build_permission_maps() {
+  const Frame shared = take(6);
+  const Frame root_msrs = take(2);
+  root::build_root_port_map(std::span(bytes(shared), 2 * kPageSize), root::root_machine.sleep);
+  std::memset(bytes(shared + 2), 0xff, 2 * kPageSize);
+  root::build_child_msr_map(std::span<std::uint8_t, root::kMsrMapSize>(bytes(shared + 4), root::kMsrMapSize));
+  root::build_root_msr_map(std::span<std::uint8_t, root::kMsrMapSize>(bytes(root_msrs), root::kMsrMapSize));
+  svm::permissions = {shared.address(), root_msrs.address(), (shared + 2).address(), (shared + 4).address()};
+}
+
+}  // namespace bulkhead::hypervisor::boot

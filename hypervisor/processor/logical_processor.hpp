@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What the hypervisor keeps for each logical processor. It lies at the bottom of the processor's stack, so that the stack
+// pointer finds it and no segment register is needed (GS stays the guest's while the hypervisor works):
+//
+//   8 KiB aligned  | LogicalProcessor |      ...  ◀── stack |
+//
+// Signals. A processor tells another to look at something by setting a bit of `signals` and sending an NMI. Host code runs with the
+// global interrupt flag clear, so the NMI is seen as the guest's exit, or by `wait` of a processor that has no guest to run.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+
+#include "hypervisor/memory/frame.hpp"
+#include "hypervisor/root/startup.hpp"
+
+namespace bulkhead::hypervisor {
+
+class VpHardware;
+
+enum Signal : std::uint32_t {
+  kSignalSent = 1u << 0,     // an NMI of ours is on its way: the next NMI is not the root's
+  kSignalKick = 1u << 1,     // machine::kick
+  kSignalStartup = 1u << 2,  // LogicalProcessor::startup changed
+  kSignalNmi = 1u << 3,      // the root sent an NMI to this processor
+  kSignalStop = 1u << 4,     // panic elsewhere
+};
+
+struct LogicalProcessor {
+  static constexpr std::uintptr_t kStackSize = 8192;
+
+  std::uint32_t index = 0;
+  std::uint32_t apic_id = 0;
+  std::atomic<std::uint32_t> signals{0};
+  root::StartupState startup;
+
+  /// The root runs here, or is about to and has looked at `root_flush` already.
+  std::atomic<bool> in_root{false};
+  /// The root's second-level translations are to be forgotten before it runs again.
+  std::atomic<bool> root_flush{false};
+
+  /// LDR and DFR, for who looks up a logical destination of the root's.
+  std::uint32_t logical_destination = 0;
+  std::uint32_t destination_format = 0xffffffff;
+
+  /// An NMI for the root that it has not got yet.
+  bool root_nmi = false;
+
+  /// It has come up, and waits for the root's SIPI.
+  std::atomic<bool> ready{false};
+
+  VpHardware* root = nullptr;
+  Frame root_frames;  // three: the root's VpHardware
+  std::uint64_t root_vmcb = 0;  // physical
+  VpHardware* running = nullptr;  // for panic messages
+  std::uint64_t host_save_area = 0;
+
+  /// Address space identifiers: 0 is the hypervisor's, 1 the root's. A generation ends when they have all been given out.
+  std::uint32_t next_asid = 2;
+  std::uint64_t asid_generation = 1;
+
+  static LogicalProcessor& current() {
+    std::uintptr_t stack;
+    asm("mov %%rsp, %0" : "=r"(stack));
+    return *reinterpret_cast<LogicalProcessor*>(stack & ~(kStackSize - 1));
+  }
+  void* stack_top() { return reinterpret_cast<std::byte*>(this) + kStackSize; }
+};
+
+namespace processors {
+
+inline constexpr std::uint32_t kMaximum = 64;
+extern LogicalProcessor* all[kMaximum];
+extern std::uint32_t count;
+
+/// Sets bits and sends an NMI if none is on its way. Not for the processor itself.
+void signal(LogicalProcessor& processor, std::uint32_t bits);
+
+/// After an NMI exit: takes the NMI, and the signals if it was ours. False: it is the root's.
+bool take_nmi(LogicalProcessor& processor, std::uint32_t& signals);
+
+/// Sleeps until a signal comes, unless one is there already.
+void wait(LogicalProcessor& processor);
+
+/// Prepares this processor for C++: descriptor tables, control registers.
+void initialize_current();
+
+}  // namespace processors
+}  // namespace bulkhead::hypervisor

@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "hypervisor/root/linux_image.hpp"
+
+#include <cstring>
+
+namespace bulkhead::hypervisor::root {
+namespace {
+
+// Offsets in the file, and the same in boot_params.
+enum Header : std::size_t {
+  kSetupSectors = 0x1f1,
+  kJumpOffset = 0x201,
+  kSignature = 0x202,
+  kVersion = 0x206,
+  kTypeOfLoader = 0x210,
+  kLoadFlags = 0x211,
+  kCode32Start = 0x214,
+  kRamdiskImage = 0x218,
+  kRamdiskSize = 0x21c,
+  kCommandLinePointer = 0x228,
+  kRamdiskLimit = 0x22c,
+  kKernelAlignment = 0x230,
+  kRelocatable = 0x234,
+  kCommandLineSize = 0x238,
+  kPreferredAddress = 0x258,
+  kInitSize = 0x260,
+  kHeaderEnd = 0x268,
+};
+
+// Offsets in boot_params only.
+enum Parameters : std::size_t {
+  kScreenInfo = 0x000,
+  kAcpiRsdp = 0x070,
+  kExtRamdiskImage = 0x0c0,
+  kE820Entries = 0x1e8,
+  kE820Table = 0x2d0,
+};
+
+constexpr std::uint8_t kLoadedHigh = 1;
+constexpr std::uint8_t kUnknownLoader = 0xff;
+
+template <typename T>
+T read(std::span<const std::byte> from, std::size_t offset) {
+  T value;
+  std::memcpy(&value, from.data() + offset, sizeof value);
+  return value;
+}
+
+template <typename T>
+void write(BootParameters& to, std::size_t offset, T value) {
+  std::memcpy(to.data() + offset, &value, sizeof value);
+}
+
+}  // namespace
+
+std::expected<LinuxImage, const char*> read_linux_image(std::span<const std::byte> file) {
+  if (file.size() < 0x1000) return std::unexpected("the kernel's file is too short for a bzImage");
+  if (std::memcmp(file.data() + kSignature, "HdrS", 4) != 0) return std::unexpected("the kernel is no bzImage");
+  if (read<std::uint16_t>(file, kVersion) < 0x20a) return std::unexpected("the kernel's boot protocol is older than 2.10");
+  if (!(read<std::uint8_t>(file, kLoadFlags) & kLoadedHigh)) return std::unexpected("the kernel is a zImage, not a bzImage");
+
+  const std::size_t sectors = read<std::uint8_t>(file, kSetupSectors);
+  LinuxImage image{};
+  image.kernel_offset = ((sectors ? sectors : 4) + 1) * 512;
+  if (image.kernel_offset >= file.size()) return std::unexpected("the kernel's file ends inside its set-up code");
+  image.kernel_size = file.size() - image.kernel_offset;
+  image.preferred_address = read<std::uint64_t>(file, kPreferredAddress);
+  image.alignment = read<std::uint32_t>(file, kKernelAlignment);
+  if (image.alignment == 0 || (image.alignment & (image.alignment - 1))) {
+    return std::unexpected("the kernel's alignment is no power of two");
+  }
+  image.relocatable = read<std::uint8_t>(file, kRelocatable) != 0;
+  image.memory_needed = read<std::uint32_t>(file, kInitSize);
+  if (image.memory_needed < image.kernel_size) image.memory_needed = static_cast<std::uint32_t>(image.kernel_size);
+  image.initial_ramdisk_limit = read<std::uint32_t>(file, kRamdiskLimit);
+  image.command_line_limit = read<std::uint32_t>(file, kCommandLineSize);
+  return image;
+}
+
+void build_boot_parameters(std::span<const std::byte> file, const LinuxPlacement& placement, const MemoryMap& memory,
+                           BootParameters& parameters) {
+  parameters.fill(std::byte{0});
+  std::size_t end = kSignature + read<std::uint8_t>(file, kJumpOffset);
+  if (end > kHeaderEnd + 0x28) end = kHeaderEnd + 0x28;  // boot_params has other things behind the header
+  std::memcpy(parameters.data() + kSetupSectors, file.data() + kSetupSectors, end - kSetupSectors);
+
+  write<std::uint8_t>(parameters, kTypeOfLoader, kUnknownLoader);
+  write(parameters, kCode32Start, static_cast<std::uint32_t>(placement.kernel));
+  write(parameters, kRamdiskImage, static_cast<std::uint32_t>(placement.initial_ramdisk));
+  write(parameters, kRamdiskSize, placement.initial_ramdisk_size);
+  write(parameters, kExtRamdiskImage, static_cast<std::uint32_t>(placement.initial_ramdisk >> 32));
+  write(parameters, kCommandLinePointer, placement.command_line);
+  write(parameters, kAcpiRsdp, placement.rsdp);
+
+  // VGA text mode 3, as a BIOS leaves it.
+  write<std::uint8_t>(parameters, kScreenInfo + 0x06, 3);
+  write<std::uint8_t>(parameters, kScreenInfo + 0x07, 80);
+  write<std::uint8_t>(parameters, kScreenInfo + 0x0e, 25);
+  write<std::uint8_t>(parameters, kScreenInfo + 0x0f, 1);
+  write<std::uint16_t>(parameters, kScreenInfo + 0x10, 16);
+
+  std::size_t offset = kE820Table;
+  for (const MemoryRange& range : memory.ranges()) {
+    write(parameters, offset, range.base);
+    write(parameters, offset + 8, range.size);
+    write(parameters, offset + 16, static_cast<std::uint32_t>(range.type));
+    offset += 20;
+  }
+  write(parameters, kE820Entries, static_cast<std::uint8_t>(memory.ranges().size()));
+}
+
+}  // namespace bulkhead::hypervisor::root

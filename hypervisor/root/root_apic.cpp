@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The root's local APIC is the real one. Its page is read-only for the root, so that each write comes here; all but the
+// interrupt commands that concern the hypervisor go on to the hardware.
+#include "hypervisor/decode/instruction.hpp"
+#include "hypervisor/machine.hpp"
+#include "hypervisor/processor/console.hpp"
+#include "hypervisor/processor/local_apic.hpp"
+#include "hypervisor/processor/privileged.hpp"
+#include "hypervisor/root/interrupt_command.hpp"
+#include "hypervisor/root/root_partition.hpp"
+
+namespace bulkhead::hypervisor::root {
+namespace {
+
+void tell(LogicalProcessor& target, const InterruptCommand& command, const LogicalProcessor& self) {
+  const bool to_self = &target == &self;
+  switch (command.mode()) {
+    case DeliveryMode::Nmi:
+      if (to_self) {
+        target.root_nmi = true;
+      } else {
+        processors::signal(target, kSignalNmi);
+      }
+      return;
+    case DeliveryMode::Init:
+      if (target.startup.send_init() && !to_self) processors::signal(target, kSignalStartup);
+      return;
+    case DeliveryMode::Startup:
+      if (target.startup.send_sipi(command.vector()) && !to_self) processors::signal(target, kSignalStartup);
+      return;
+    default: return;
+  }
+}
+
+void write_register(LogicalProcessor& processor, std::uint32_t offset, std::uint32_t value) {
+  switch (offset) {
+    case local_apic::kInterruptCommandLow:
+      send_interrupt_command(processor, value, local_apic::read(local_apic::kInterruptCommandHigh) >> 24, false);
+      return;
+    case local_apic::kLogicalDestination: processor.logical_destination = value; break;
+    case local_apic::kDestinationFormat: processor.destination_format = value; break;
+    default: break;
+  }
+  local_apic::write(offset, value);
+}
+
+}  // namespace
+
+void send_interrupt_command(LogicalProcessor& processor, std::uint32_t low, std::uint32_t destination, bool x2apic) {
+  const InterruptCommand command{low, destination, x2apic};
+  if (command.is_for_hardware()) {
+    if (x2apic) {
+      privileged::try_write_msr(0x830, (std::uint64_t{destination} << 32) | low);
+    } else {
+      local_apic::write(local_apic::kInterruptCommandLow, low);
+    }
+    return;
+  }
+  if (command.is_init_deassert()) return;
+  for (std::uint32_t index = 0; index < processors::count; ++index) {
+    LogicalProcessor& target = *processors::all[index];
+    const ApicAddress address{target.apic_id, target.logical_destination, target.destination_format};
+    if (addresses(command, address, processor.apic_id)) tell(target, command, processor);
+  }
+}
+
+void handle_apic_write(LogicalProcessor& processor, VpHardware& root, std::uint64_t gpa) {
+  const ExecutionMode mode = root.mode();
+  const FetchedInstruction fetched = fetch(root);
+  const CodeSize size = mode.is_64_bit()                      ? CodeSize::k64Bit
+                        : (mode.cs.attributes & (1u << 14)) ? CodeSize::k32Bit
+                                                            : CodeSize::k16Bit;
+  const std::optional<Instruction> decoded = decode(std::span(fetched.bytes, fetched.count), size);
+  const auto offset = static_cast<std::uint32_t>(gpa % kPageSize);
+  const bool simple = decoded && decoded->memory_size == 4 && offset % 16 == 0 && !local_apic::is_x2apic() &&
+                      ((decoded->operation == Operation::Move && decoded->to_memory) ||
+                       decoded->operation == Operation::Exchange);
+  if (!simple) {
+    machine::log("the root writes to its local APIC with an instruction that is not supported", root.rip);
+    inject_general_protection(root);
+    return;
+  }
+  const auto value = static_cast<std::uint32_t>(decoded->has_immediate ? decoded->immediate
+                                                                       : root.general[decoded->register_index]);
+  if (decoded->operation == Operation::Exchange) root.general[decoded->register_index] = local_apic::read(offset);
+  write_register(processor, offset, value);
+  root.rip += decoded->length;
+  root.interrupt_shadow = false;
+}
+
+}  // namespace bulkhead::hypervisor::root
