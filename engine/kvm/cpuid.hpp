@@ -4,11 +4,10 @@
 // for each core), without nested virtualization, and with our hypervisor leaves in place of KVM's.
 #pragma once
 
-#include <linux/kvm.h>
-
 #include <cstdint>
 #include <vector>
 
+#include "engine/kvm/kvm_abi.hpp"
 #include "error/error.hpp"
 
 namespace bulkhead::engine::kvm {

@@ -3,7 +3,6 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
-#include <linux/kvm.h>
 #include <sys/ioctl.h>
 
 #include <algorithm>
@@ -13,6 +12,7 @@
 
 #include "engine/file_descriptor.hpp"
 #include "engine/kvm/cpuid.hpp"
+#include "engine/kvm/kvm_abi.hpp"
 #include "engine/kvm/kvm_partition.hpp"
 
 namespace bulkhead::engine::kvm {

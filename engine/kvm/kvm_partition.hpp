@@ -3,13 +3,12 @@
 // A partition on KVM: the machine's descriptor, its memory slots and its routing table.
 #pragma once
 
-#include <linux/kvm.h>
-
 #include <mutex>
 #include <vector>
 
 #include "engine/engine.hpp"
 #include "engine/file_descriptor.hpp"
+#include "engine/kvm/kvm_abi.hpp"
 
 namespace bulkhead::engine::kvm {
 

@@ -2,13 +2,14 @@
 #include "engine/kvm/kvm_registers.hpp"
 
 #include <fmt/format.h>
-#include <linux/kvm.h>
 #include <sys/ioctl.h>
 
 #include <array>
 #include <cerrno>
 #include <cstring>
 #include <optional>
+
+#include "engine/kvm/kvm_abi.hpp"
 
 namespace bulkhead::engine::kvm {
 namespace {

@@ -13,7 +13,6 @@
 // once; if KVM_RUN has looked at that already, the signal ends it.
 #pragma once
 
-#include <linux/kvm.h>
 #include <sys/types.h>
 
 #include <atomic>
@@ -23,6 +22,7 @@
 
 #include "engine/engine.hpp"
 #include "engine/file_descriptor.hpp"
+#include "engine/kvm/kvm_abi.hpp"
 
 namespace bulkhead::engine::kvm {
 
