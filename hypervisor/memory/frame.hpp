@@ -14,6 +14,10 @@ inline constexpr std::uint64_t kLargePageSize = kPageSize * kPagesPerLargePage;
 /// Of any page, physical or guest physical: 52 address bits.
 inline constexpr std::uint64_t kMaximumPageNumber = (1ull << 40) - 1;
 
+/// Four levels of tables reach this far.
+inline constexpr unsigned kGuestAddressBits = 48;
+inline constexpr std::uint64_t kGuestPages = 1ull << (kGuestAddressBits - 12);
+
 /// A 4 KiB page of the machine's memory (system physical address / 4096).
 struct Frame {
   std::uint64_t number = 0;

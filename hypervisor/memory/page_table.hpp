@@ -46,7 +46,7 @@ enum class PageTableError : std::uint8_t {
   AlreadyMapped,  // something is mapped in the range
   NotMapped,
   WrongSize,  // mapped, but as a part of a larger page or as smaller ones
-  Misaligned,
+  Misaligned,  // or beyond the address space
 };
 
 /// x86 page tables for a processor's own paging. `execute` false needs EFER.NXE.
@@ -75,7 +75,7 @@ struct NestedFormat : HostFormat {
 template <typename Format>
 class PageTable {
  public:
-  explicit PageTable(Frame root) : root_(root) {}
+  constexpr explicit PageTable(Frame root) : root_(root) {}
 
   template <typename Allocator>
   static std::expected<PageTable, PageTableError> create(Allocator& allocator) {
@@ -91,7 +91,9 @@ class PageTable {
   template <typename Allocator>
   std::expected<void, PageTableError> map(std::uint64_t page, Frame frame, PageSize size, PageRights rights,
                                           Allocator& allocator, std::optional<Frame>& replaced_table) {
-    if (page % pages_in(size) || frame.number % pages_in(size)) return std::unexpected(PageTableError::Misaligned);
+    if (page >= kGuestPages || page % pages_in(size) || frame.number % pages_in(size)) {
+      return std::unexpected(PageTableError::Misaligned);
+    }
     const auto entry = entry_for(page, size, allocator);
     if (!entry) return std::unexpected(entry.error());
     const std::uint64_t old = load(*entry);
@@ -117,7 +119,7 @@ class PageTable {
 
   /// Takes away the leaf of exactly this size at `page` and tells what it was. Tables stay.
   std::expected<PageMapping, PageTableError> unmap(std::uint64_t page, PageSize size) {
-    if (page % pages_in(size)) return std::unexpected(PageTableError::Misaligned);
+    if (page >= kGuestPages || page % pages_in(size)) return std::unexpected(PageTableError::Misaligned);
     const Position position = find(page);
     const std::uint64_t old = load(position.entry);
     if (!(old & Format::kPresent)) return std::unexpected(PageTableError::NotMapped);
@@ -175,6 +177,7 @@ class PageTable {
 
   /// The leaf that `page` is in.
   std::optional<PageMapping> walk(std::uint64_t page) const {
+    if (page >= kGuestPages) return std::nullopt;
     const Position position = find(page);
     const std::uint64_t entry = load(position.entry);
     if (!(entry & Format::kPresent)) return std::nullopt;
@@ -188,11 +191,11 @@ class PageTable {
     return found->frame + page % pages_in(found->size);
   }
 
-  /// Gives all tables back, the root included; the object is of no use afterwards. At most `budget` tables below the
-  /// root in one call, so that a call is short: false if there are more.
-  template <typename Allocator>
-  bool release(Allocator& allocator, unsigned budget) {
-    if (!release_below(root_, 4, allocator, budget)) return false;
+  /// Takes everything out: calls `unmapped(PageMapping)` for each leaf and gives the tables back, the root last; the object is of no
+  /// use afterwards. At most `budget` tables in one call, so that a call is short: false if there are more.
+  template <typename Allocator, typename Unmapped>
+  bool release(Allocator& allocator, unsigned budget, Unmapped&& unmapped) {
+    if (!release_below(root_, 4, allocator, budget, unmapped)) return false;
     allocator.free(root_);
     return true;
   }
@@ -268,17 +271,21 @@ class PageTable {
     }
   }
 
-  template <typename Allocator>
-  static bool release_below(Frame table, unsigned level, Allocator& allocator, unsigned& budget) {
-    if (level == 1) return true;
+  template <typename Allocator, typename Unmapped>
+  static bool release_below(Frame table, unsigned level, Allocator& allocator, unsigned& budget, Unmapped& unmapped) {
     std::uint64_t* entries = table_of(table);
     for (unsigned i = 0; i < 512; ++i) {
       const std::uint64_t entry = load(entries + i);
-      if (!(entry & Format::kPresent) || is_leaf(entry, level)) continue;
-      if (!release_below(frame_of(entry), level - 1, allocator, budget) || budget == 0) return false;
-      --budget;
+      if (!(entry & Format::kPresent)) continue;
+      if (is_leaf(entry, level)) {
+        store(entries + i, 0);
+        unmapped(mapping(entry, level));
+        continue;
+      }
+      if (budget == 0 || !release_below(frame_of(entry), level - 1, allocator, budget, unmapped)) return false;
       store(entries + i, 0);
       allocator.free(frame_of(entry));
+      if (--budget == 0) return false;
     }
     return true;
   }

@@ -158,6 +158,9 @@ class VpHardware {
   virtual std::expected<abi::RegisterValue, hv_status> get_register(abi::RegisterName name) const = 0;
   virtual hv_status set_register(abi::RegisterName name, const abi::RegisterValue& value) = 0;
 
+  /// Prints the last exit in the processor's own terms: before a panic.
+  virtual void log_exit() const {}
+
  protected:
   ~VpHardware() = default;  // lives in frames of its partition's pool: machine::destroy_vp_hardware
 };

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The local APIC's timer. It counts at the rate of the root's time stamp counter (that is the frequency which the guest is
+// told), so moments are values of that counter and no rate has to be converted. Nothing ticks: there is a moment at which it fires.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+namespace bulkhead::hypervisor {
+
+enum class ApicTimerMode : std::uint8_t { OneShot = 0, Periodic = 1, TscDeadline = 2 };
+
+class ApicTimer {
+ public:
+  static constexpr std::uint64_t kNever = ~0ull;
+
+  /// A periodic timer does not fire more often than this, or a guest could not get on at all for its own interrupts.
+  void set_minimum_period(std::uint64_t ticks) { minimum_period_ = ticks; }
+
+  std::uint64_t deadline() const { return deadline_; }
+  ApicTimerMode mode() const { return mode_; }
+  std::uint32_t initial_count() const { return initial_count_; }
+  std::uint32_t divide_configuration() const { return divide_configuration_; }
+
+  /// Changing to or from TscDeadline disarms it.
+  void set_mode(ApicTimerMode mode) {
+    if (mode == mode_) return;
+    if (mode == ApicTimerMode::TscDeadline || mode_ == ApicTimerMode::TscDeadline) {
+      deadline_ = kNever;
+      initial_count_ = 0;
+    }
+    mode_ = mode;
+  }
+
+  void set_initial_count(std::uint32_t count, std::uint64_t now) {
+    if (mode_ == ApicTimerMode::TscDeadline) return;
+    initial_count_ = count;
+    deadline_ = count == 0 ? kNever : now + period();
+  }
+
+  /// A count that runs goes on from where it is at the new rate.
+  void set_divide_configuration(std::uint32_t value, std::uint64_t now) {
+    const std::uint64_t left = current_count(now);
+    divide_configuration_ = value & 0xb;
+    if (mode_ != ApicTimerMode::TscDeadline && deadline_ != kNever) deadline_ = now + left * divisor();
+  }
+
+  std::uint32_t current_count(std::uint64_t now) const {
+    if (mode_ == ApicTimerMode::TscDeadline || deadline_ == kNever || deadline_ <= now) return 0;
+    return static_cast<std::uint32_t>(std::min<std::uint64_t>((deadline_ - now) / divisor(), initial_count_));
+  }
+
+  /// In root time; kNever disarms. Nothing happens in other modes.
+  void set_tsc_deadline(std::uint64_t deadline) {
+    if (mode_ == ApicTimerMode::TscDeadline) deadline_ = deadline;
+  }
+
+  /// Call when `now` has reached the deadline: it fires. Periods that passed unseen are one.
+  void fire(std::uint64_t now) {
+    if (mode_ != ApicTimerMode::Periodic) {
+      deadline_ = kNever;
+      return;
+    }
+    const std::uint64_t each = period();
+    const std::uint64_t missed = (now - deadline_) / each;
+    deadline_ += (missed + 1) * each;
+  }
+
+  void reset() {
+    mode_ = ApicTimerMode::OneShot;
+    deadline_ = kNever;
+    initial_count_ = 0;
+    divide_configuration_ = 0;
+  }
+
+ private:
+  std::uint64_t divisor() const {
+    const unsigned encoded = (divide_configuration_ & 3) | (divide_configuration_ >> 1 & 4);
+    return 1ull << ((encoded + 1) & 7);
+  }
+  std::uint64_t period() const {
+    const std::uint64_t ticks = initial_count_ * divisor();
+    return mode_ == ApicTimerMode::Periodic ? std::max(ticks, minimum_period_) : ticks;
+  }
+
+  ApicTimerMode mode_ = ApicTimerMode::OneShot;
+  std::uint32_t initial_count_ = 0;
+  std::uint32_t divide_configuration_ = 0;
+  std::uint64_t deadline_ = kNever;
+  std::uint64_t minimum_period_ = 1;
+};
+
+}  // namespace bulkhead::hypervisor

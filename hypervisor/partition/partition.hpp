@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A child partition: an address space, virtual processors, and the rules for what its parent wants to hear of. TLFS,
+// "Partition Management".
+//
+//   Created ──initialize──▶ Active ──finalize──▶ Finalizing ──(all memory free)──▶ Finalized ──delete──▶
+//
+// The object lies in one frame of the root's pool; everything else that belongs to it in frames of its own pool.
+// Three kinds of data: what never changes; what only the holder of the lock may touch (Guarded); and what running VPs read
+// without the lock. The last kind (configuration) changes only while no VP is being dispatched. Guest memory and the
+// tables that map it may be taken away while VPs run: retire() waits until none of them can still be looking at it.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <expected>
+#include <optional>
+
+#include "abi/hypercall.h"
+#include "hypervisor/apic/interrupt_request.hpp"
+#include "hypervisor/memory/memory_pool.hpp"
+#include "hypervisor/memory/page_table.hpp"
+#include "hypervisor/partition/cpuid_results.hpp"
+#include "hypervisor/partition/intercept_table.hpp"
+#include "hypervisor/partition/reference_time.hpp"
+#include "hypervisor/spinlock.hpp"
+
+namespace bulkhead::hypervisor {
+
+class VirtualProcessor;
+
+inline constexpr std::uint32_t kMaximumVps = 64;
+
+enum class PartitionState : std::uint8_t { Created, Active, Finalizing, Finalized };
+
+/// What a running VP looks at without the lock.
+struct PartitionConfiguration {
+  std::uint64_t creation_flags = 0;
+  std::uint32_t vp_count = 0;
+  std::uint32_t processors_per_socket = kMaximumVps;
+  InterceptTable intercepts;
+  CpuidResults cpuid_results;
+  ReferenceTime reference_time;
+  std::int64_t tsc_offset = 0;
+};
+
+/// What the guest's processors set for all of them: TLFS, "Establishing the Hypercall Interface".
+struct GuestInterface {
+  std::atomic<std::uint64_t> os_id{0};
+  std::atomic<std::uint64_t> hypercall_page{0};
+};
+
+class Partition {
+ public:
+  struct Guarded {
+    PartitionState state = PartitionState::Created;
+    MemoryPool pool;
+    std::array<VirtualProcessor*, kMaximumVps> vps{};
+    unsigned next_lowest_priority = 0;
+  };
+
+  /// `frame`: the one that the object lies in.
+  Partition(std::uint64_t id, std::uint64_t creation_flags, Frame frame);
+
+  std::uint64_t id() const { return id_; }
+  SpinlockProtected<Guarded>::Locked lock() { return guarded_.lock(); }
+  const PartitionConfiguration& configuration() const { return configuration_; }
+  /// To change it; null while a VP is being dispatched, and none begins while the lock is held.
+  PartitionConfiguration* configure() { return any_dispatched() ? nullptr : &configuration_; }
+  GuestInterface& guest_interface() { return guest_interface_; }
+
+  // Life.
+  hv_status initialize();
+  /// At most a bounded piece of work: OBJECT_IN_USE if a VP runs, nothing if it is to be called again.
+  std::optional<hv_status> finalize();
+  hv_status create_vp(std::uint32_t index);
+  hv_status delete_vp(std::uint32_t index);
+
+  /// Takes the VP for the caller alone until release_vp: nobody dispatches, changes or deletes it meanwhile. With
+  /// `dispatch` it counts as running on this logical processor.
+  struct VpOrStatus {
+    VirtualProcessor* vp;
+    hv_status status;
+  };
+  VpOrStatus acquire_vp(std::uint32_t index, bool dispatch = false);
+  void release_vp(VirtualProcessor& vp);
+
+  // Memory.
+
+  /// Maps a page or large page of the root, shared with it already. `retired`: a table that is out of use; retire(), then free it.
+  hv_status map(GuestPage page, Frame frame, PageSize size, PageRights rights, std::optional<Frame>& retired);
+  std::expected<Frame, hv_status> unmap(GuestPage page, PageSize size);
+  /// When it returns, no VP uses what was unmapped before the call. Not with the lock held.
+  void retire();
+  void free_table(Frame table) { lock()->pool.free(table); }
+
+  /// The guest's page as memory; null: not mapped (or not `writable`). By a VP between two calls of `settle`, or with the lock held.
+  std::byte* page_at(GuestPage page, bool writable = false) const;
+
+  // Running.
+
+  /// The VP looks at no guest memory and no table at this moment. Returns whether its translations must be flushed.
+  bool settle(std::uint32_t vp_index, std::uint32_t& seen_generation);
+
+  /// Leaves the interrupt with every APIC that it is meant for; returns the VPs that it wakes. `sender`: a VP index or
+  /// kNoVp.
+  std::uint64_t deliver(const InterruptRequest& request, std::uint32_t sender);
+  static constexpr std::uint32_t kNoVp = kMaximumVps;
+
+ private:
+  friend class PartitionTable;
+  friend class PartitionReference;
+
+  bool any_dispatched() const;
+  void free_vp(Guarded& guarded, std::uint32_t index);
+  std::uint64_t tell(VirtualProcessor& vp);
+  std::uint64_t deliver_lowest_priority(Guarded& guarded, const InterruptRequest& request);
+
+  const std::uint64_t id_;
+  const Frame frame_;
+  PartitionConfiguration configuration_;
+  GuestInterface guest_interface_;
+  PageTable<NestedFormat> address_space_{Frame{}};  // changed with the lock held, walked without
+  SpinlockProtected<Guarded> guarded_;
+  std::atomic<std::uint32_t> generation_{1};
+  /// For each VP: 0 while it is not dispatched, else logical processor + 1 and, from bit 32, the generation it has seen.
+  std::array<std::atomic<std::uint64_t>, kMaximumVps> presence_{};
+  std::atomic<std::uint32_t> references_{0};  // rises only with the partition table's lock held
+};
+
+}  // namespace bulkhead::hypervisor

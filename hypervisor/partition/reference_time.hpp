@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A partition's reference time: 100 ns units since its creation, less the time for which its parent froze it. TLFS,
+// "Partition Reference Counter".
+#pragma once
+
+#include <cstdint>
+
+#include "hypervisor/machine.hpp"
+
+namespace bulkhead::hypervisor {
+
+class ReferenceTime {
+ public:
+  void start(std::uint64_t tsc, std::uint64_t tsc_frequency) {
+    // 10^7 * 2^64 / frequency. The quotient fits in 64 bits for any counter faster than 10 MHz.
+    std::uint64_t remainder = 0;
+    asm("divq %[frequency]"
+        : "=a"(scale_), "=d"(remainder)
+        : [frequency] "r"(tsc_frequency), "a"(0ull), "d"(10'000'000ull));
+    offset_ = 0;
+    origin_ = tsc;
+    frozen_ = false;
+  }
+
+  std::uint64_t at(std::uint64_t tsc) const { return frozen_ ? offset_ : offset_ + elapsed(tsc); }
+  bool frozen() const { return frozen_; }
+
+  void freeze(std::uint64_t tsc) {
+    offset_ = at(tsc);
+    frozen_ = true;
+  }
+  void thaw(std::uint64_t tsc) {
+    if (!frozen_) return;
+    origin_ = tsc;
+    frozen_ = false;
+  }
+  /// Only while frozen.
+  void set(std::uint64_t value) { offset_ = value; }
+
+ private:
+  std::uint64_t elapsed(std::uint64_t tsc) const {
+    __extension__ using Wide = unsigned __int128;
+    return static_cast<std::uint64_t>(static_cast<Wide>(tsc - origin_) * scale_ >> 64);
+  }
+
+  std::uint64_t scale_ = 0;
+  std::uint64_t origin_ = 0;
+  std::uint64_t offset_ = 0;
+  bool frozen_ = false;
+};
+
+}  // namespace bulkhead::hypervisor

@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A VP's registers by TLFS name. Those that the processor's extension holds are passed on to it.
+#include "hypervisor/decode/guest_walk.hpp"
+#include "hypervisor/machine.hpp"
+#include "hypervisor/vp/virtual_processor.hpp"
+
+namespace bulkhead::hypervisor {
+namespace {
+
+using abi::RegisterName;
+using abi::RegisterValue;
+
+constexpr std::uint64_t kRflagsWritable = 0x3f7fd5;
+constexpr std::uint64_t kRflagsAlwaysSet = 2;
+constexpr std::uint64_t kVirtual8086 = 1 << 17;
+
+constexpr std::uint64_t kWaitingForSipi = 1, kHalted = 2;
+
+RegisterValue number(std::uint64_t value) {
+  RegisterValue result{};
+  result.number = value;
+  return result;
+}
+
+bool is_canonical(std::uint64_t address, const ExecutionMode& mode) {
+  const unsigned unused = mode.cr4 & kCr4FiveLevels ? 64 - 57 : 64 - 48;
+  return static_cast<std::uint64_t>(static_cast<std::int64_t>(address << unused) >> unused) == address;
+}
+
+}  // namespace
+
+std::uint64_t VirtualProcessor::pending_interruption() const {
+  const Event& event = hardware_.event;
+  abi::InterruptionType type{};
+  switch (event.type) {
+    case Event::Type::None: return 0;
+    case Event::Type::ExternalInterrupt: type = abi::InterruptionType::External; break;
+    case Event::Type::Nmi: type = abi::InterruptionType::Nmi; break;
+    case Event::Type::Exception: type = abi::InterruptionType::Exception; break;
+    case Event::Type::SoftwareInterrupt: type = abi::InterruptionType::SoftwareInterrupt; break;
+  }
+  return 1 | std::uint64_t(type) << 1 | std::uint64_t{event.has_error_code} << 4 | std::uint64_t{event.vector} << 16 |
+         std::uint64_t{event.error_code} << 32;
+}
+
+hv_status VirtualProcessor::set_pending_interruption(std::uint64_t value) {
+  Event event;
+  if (value & 1) {
+    const auto vector = static_cast<std::uint16_t>(value >> 16);
+    switch (static_cast<abi::InterruptionType>(value >> 1 & 7)) {
+      case abi::InterruptionType::External: event.type = Event::Type::ExternalInterrupt; break;
+      case abi::InterruptionType::Nmi: event.type = Event::Type::Nmi; break;
+      case abi::InterruptionType::Exception:
+        if (vector > 31 || vector == 2) return HV_STATUS_INVALID_REGISTER_VALUE;
+        event.type = Event::Type::Exception;
+        break;
+      default: return HV_STATUS_INVALID_REGISTER_VALUE;
+    }
+    if (vector > 0xff) return HV_STATUS_INVALID_REGISTER_VALUE;
+    event.vector = event.type == Event::Type::Nmi ? 2 : static_cast<std::uint8_t>(vector);
+    event.has_error_code = event.type == Event::Type::Exception && (value >> 4 & 1);
+    event.error_code = event.has_error_code ? static_cast<std::uint32_t>(value >> 32) : 0;
+  }
+  hardware_.event = event;
+  return HV_STATUS_SUCCESS;
+}
+
+std::uint64_t VirtualProcessor::interrupt_state() const {
+  return (hardware_.interrupt_shadow ? abi::kInterruptShadow : 0) | (hardware_.nmi_masked ? abi::kNmiMasked : 0);
+}
+
+std::expected<RegisterValue, hv_status> VirtualProcessor::get_register(RegisterName name) const {
+  if (name >= RegisterName::Rax && name <= RegisterName::R15) {
+    return number(hardware_.general[static_cast<unsigned>(name) - static_cast<unsigned>(RegisterName::Rax)]);
+  }
+  switch (name) {
+    case RegisterName::Rip: return number(hardware_.rip);
+    case RegisterName::Rflags: return number(hardware_.rflags);
+    case RegisterName::Cr8: return number(hardware_.cr8);
+    case RegisterName::ExplicitSuspend: return number(explicit_suspend_);
+    case RegisterName::InterceptSuspend: return number(intercept_suspend_);
+    case RegisterName::InternalActivityState:
+      return number(activity_ == Activity::WaitForSipi ? kWaitingForSipi : activity_ == Activity::Halted ? kHalted : 0);
+    case RegisterName::PendingInterruption: return number(pending_interruption());
+    case RegisterName::InterruptState: return number(interrupt_state());
+    case RegisterName::DeliverabilityNotifications: return number(notifications_);
+    case RegisterName::Tsc: return number(machine::tsc() + static_cast<std::uint64_t>(tsc_offset_));
+    case RegisterName::ApicBase: return number(apic_.base());
+    case RegisterName::InitialApicId: return number(index_);
+    case RegisterName::TscDeadline: return number(tsc_deadline());
+    case RegisterName::GuestOsId: return number(partition_.guest_interface().os_id.load());
+    case RegisterName::HypercallPage: return number(partition_.guest_interface().hypercall_page.load());
+    case RegisterName::VpIndex: return number(index_);
+    case RegisterName::TimeReferenceCount:
+      return number(partition_.configuration().reference_time.at(machine::tsc()));
+    default: return hardware_.get_register(name);
+  }
+}
+
+hv_status VirtualProcessor::set_register(RegisterName name, const RegisterValue& value) {
+  changed_ = true;
+  if (name >= RegisterName::Rax && name <= RegisterName::R15) {
+    hardware_.general[static_cast<unsigned>(name) - static_cast<unsigned>(RegisterName::Rax)] = value.number;
+    return HV_STATUS_SUCCESS;
+  }
+  const auto as_msr = [](MsrResult result) {
+    return result == MsrResult::Done ? HV_STATUS_SUCCESS : HV_STATUS_INVALID_REGISTER_VALUE;
+  };
+  const std::uint64_t content = value.number;
+  switch (name) {
+    case RegisterName::Rip:
+      if (!is_canonical(content, hardware_.mode())) return HV_STATUS_INVALID_REGISTER_VALUE;
+      hardware_.rip = content;
+      return HV_STATUS_SUCCESS;
+    case RegisterName::Rflags:
+      if ((content & ~(kRflagsWritable | kRflagsAlwaysSet)) ||
+          ((content & kVirtual8086) && (hardware_.mode().efer & kEferLongModeActive))) {
+        return HV_STATUS_INVALID_REGISTER_VALUE;
+      }
+      hardware_.rflags = content | kRflagsAlwaysSet;
+      return HV_STATUS_SUCCESS;
+    case RegisterName::Cr8:
+      if (content > 15) return HV_STATUS_INVALID_REGISTER_VALUE;
+      hardware_.cr8 = static_cast<std::uint8_t>(content);
+      return HV_STATUS_SUCCESS;
+    case RegisterName::ExplicitSuspend: explicit_suspend_ = content & 1; return HV_STATUS_SUCCESS;
+    case RegisterName::InterceptSuspend: intercept_suspend_ = content & 1; return HV_STATUS_SUCCESS;
+    case RegisterName::InternalActivityState:
+      if (content > kHalted) return HV_STATUS_INVALID_REGISTER_VALUE;
+      activity_ = content & kWaitingForSipi ? Activity::WaitForSipi : content & kHalted ? Activity::Halted : Activity::Running;
+      return HV_STATUS_SUCCESS;
+    case RegisterName::PendingInterruption: return set_pending_interruption(content);
+    case RegisterName::InterruptState:
+      if (content & ~(abi::kInterruptShadow | abi::kNmiMasked)) return HV_STATUS_INVALID_REGISTER_VALUE;
+      hardware_.interrupt_shadow = content & abi::kInterruptShadow;
+      hardware_.nmi_masked = content & abi::kNmiMasked;
+      return HV_STATUS_SUCCESS;
+    case RegisterName::DeliverabilityNotifications:
+      if (content & ~(abi::kNotifyNmiDeliverable | abi::kNotifyInterruptDeliverable)) return HV_STATUS_INVALID_REGISTER_VALUE;
+      notifications_ = content;
+      return HV_STATUS_SUCCESS;
+    case RegisterName::Tsc: set_tsc_offset(static_cast<std::int64_t>(content - machine::tsc())); return HV_STATUS_SUCCESS;
+    case RegisterName::ApicBase: return as_msr(apply(apic_.set_base(content)));
+    case RegisterName::TscDeadline: set_tsc_deadline(content); return HV_STATUS_SUCCESS;
+    case RegisterName::GuestOsId:
+    case RegisterName::HypercallPage: {
+      const std::uint32_t msr = name == RegisterName::GuestOsId ? 0x40000000 : 0x40000001;
+      return as_msr(write_synthetic_msr(msr, content));
+    }
+    case RegisterName::InitialApicId:
+    case RegisterName::VpIndex: return content == index_ ? HV_STATUS_SUCCESS : HV_STATUS_INVALID_REGISTER_VALUE;
+    case RegisterName::TimeReferenceCount: return HV_STATUS_ACCESS_DENIED;
+    default: return hardware_.set_register(name, value);
+  }
+}
+
+}  // namespace bulkhead::hypervisor

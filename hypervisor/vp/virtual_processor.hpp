@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A child's virtual processor: what the processor's extension does not do for it. Somebody dispatches it on a logical
+// processor of theirs; it runs there until something needs them.
+//
+//   dispatch ──▶ prepare ──▶ enter the guest ──▶ exit ──┬── answered here: CPUID, MSRs, hypercalls, local APIC ──┐
+//                  ▲                                    ├── intercept: message page, dispatch ends               │
+//                  └────────────────────────────────────┼── interrupt for the root: dispatch ends               ─┘
+//                                                       └── halt: dispatch ends unless there is work
+//
+// The files of this folder are each one part of it: run_loop, events (what interrupts the guest), cpuid, msr, hypercall, memory
+// (nested page faults and the APIC page), intercept (messages and the register page), registers (TLFS names).
+// The object lies in one frame of its partition's pool. One logical processor at a time owns it (Partition::acquire_vp);
+// others reach its mailbox, its APIC address and the flag `blocked`, nothing else.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <optional>
+
+#include "abi/intercept_message.hpp"
+#include "abi/register_page.hpp"
+#include "hypervisor/apic/local_apic.hpp"
+#include "hypervisor/decode/instruction.hpp"
+#include "hypervisor/memory/frame.hpp"
+#include "hypervisor/partition/partition.hpp"
+#include "hypervisor/vp/hardware_frames.hpp"
+#include "hypervisor/vp/mailbox.hpp"
+#include "hypervisor/vp/vp_hardware.hpp"
+
+namespace bulkhead::hypervisor {
+
+class VirtualProcessor {
+ public:
+  /// `frame`: the one that this object lies in; `hardware_frames`: those of `hardware`.
+  VirtualProcessor(Partition& partition, std::uint32_t index, VpHardware& hardware, Frame frame,
+                   const HardwareFrames& hardware_frames);
+
+  std::uint32_t index() const { return index_; }
+  VpHardware& hardware() { return hardware_; }
+  Frame frame() const { return frame_; }
+  const HardwareFrames& hardware_frames() const { return hardware_frames_; }
+
+  struct DispatchSettings {
+    bool clear_intercept_suspend;
+    std::uint64_t timer_armed;
+  };
+  /// Call 0xc2. The caller has acquired the VP and begun its dispatch.
+  hv_dispatch_vp_output dispatch(const DispatchSettings& settings);
+
+  std::expected<abi::RegisterValue, hv_status> get_register(abi::RegisterName name) const;
+  hv_status set_register(abi::RegisterName name, const abi::RegisterValue& value);
+
+  /// The root's page for a kind of state; null: none.
+  std::optional<Frame>& state_page(hv_vp_state_page_type type) { return state_pages_[type]; }
+
+  // From any logical processor, with the partition's lock held.
+  Mailbox& mailbox() { return mailbox_; }
+  ApicAddress apic_address() const { return ApicAddress::unpack(apic_address_.load(std::memory_order_relaxed)); }
+  /// It was blocked and is not any more: whoever gets true must see to its being dispatched.
+  bool unblock() { return blocked_.exchange(false); }
+
+  /// Ownership, see Partition::acquire_vp. Partition's lock held.
+  bool owned = false;
+
+ private:
+  enum class Activity : std::uint8_t { Running, Halted, WaitForSipi };
+  /// What handling an exit leads to.
+  enum class Next : std::uint8_t { Enter, Prepare, Intercept, EndDispatch };
+  enum class Prepared : std::uint8_t { Enter, Block, Intercept, EndDispatch };
+
+  // run_loop.cpp
+  hv_dispatch_vp_output run(std::uint64_t timer_armed);
+  Next handle(const Exit& exit);
+  Next handle_port(const Exit& exit);
+  Next handle_exception(const Exit& exit);
+  Next handle_set_xcr(const Exit& exit);
+  Next undefined_instruction();
+
+  // instruction.cpp
+  bool finish_instruction(const Exit& exit, Operation operation);
+  bool has_cached_bytes(std::uint64_t linear, const ExecutionMode& mode, Operation operation, unsigned& length);
+  unsigned fetch(std::uint64_t linear, const ExecutionMode& mode, std::uint8_t (&bytes)[kMaximumInstructionLength]);
+  std::optional<Instruction> fetch_instruction(const ExecutionMode& mode);
+  void advance(std::uint64_t next_rip);
+  Next inject_exception(std::uint8_t vector, std::optional<std::uint32_t> error_code = std::nullopt);
+  Next general_protection() { return inject_exception(13, 0); }
+
+  // events.cpp
+  Prepared prepare(std::uint64_t timer_armed);
+  void collect_mailbox();
+  void take_init();
+  void start_up(std::uint8_t vector);
+  void choose_event();
+  bool can_take_interrupt() const;
+  void synchronize_task_priority();
+  void apic_changed();
+
+  // registers.cpp
+  std::uint64_t pending_interruption() const;
+  hv_status set_pending_interruption(std::uint64_t value);
+  std::uint64_t interrupt_state() const;
+
+  // cpuid.cpp
+  machine::CpuidResult cpuid(std::uint32_t leaf, std::uint32_t subleaf) const;
+  void adjust_basic_leaf(std::uint32_t leaf, std::uint32_t subleaf, machine::CpuidResult& result) const;
+  void adjust_extended_leaf(std::uint32_t leaf, machine::CpuidResult& result) const;
+  Next handle_cpuid(const Exit& exit);
+
+  // msr.cpp
+  Next handle_read_msr(const Exit& exit);
+  Next handle_write_msr(const Exit& exit);
+  enum class MsrResult : std::uint8_t { Done, Fault, Unhandled };
+  MsrResult read_msr(std::uint32_t msr, std::uint64_t& value);
+  MsrResult read_synthetic_msr(std::uint32_t msr, std::uint64_t& value) const;
+  MsrResult write_msr(std::uint32_t msr, std::uint64_t value);
+  MsrResult write_efer(std::uint64_t value);
+  MsrResult write_synthetic_msr(std::uint32_t msr, std::uint64_t value);
+  MsrResult write_hypercall_page(std::uint64_t value);
+  MsrResult write_through(abi::RegisterName name, std::uint64_t value);
+  std::uint64_t tsc_deadline() const;
+  void set_tsc_deadline(std::uint64_t value);
+  void set_tsc_offset(std::int64_t offset);
+  MsrResult apply(const LocalApic::Outcome& outcome);
+
+  // hypercall.cpp
+  Next handle_hypercall(const Exit& exit);
+
+  // memory.cpp
+  Next handle_memory(const Exit& exit);
+  std::optional<Next> access_apic_page(const MemoryAccess& access);
+  std::uint64_t read_apic_page(std::uint32_t offset, unsigned size);
+
+  // intercept.cpp
+  Next intercept(abi::MessageType type, abi::InterceptMessage& message, unsigned payload_size);
+  void fill_header(abi::InterceptHeader& header, abi::InterceptAccess access, unsigned instruction_length) const;
+  Next intercept_memory(const MemoryAccess& access);
+  Next intercept_cpuid(const Exit& exit, const machine::CpuidResult& result);
+  Next intercept_msr(const Exit& exit, abi::InterceptAccess access);
+  Next intercept_hypercall(const Exit& exit);
+  Next intercept_eoi(std::uint8_t vector);
+  Next intercept_plain(abi::MessageType type);
+  void intercept_deliverable(abi::InterruptionType type);
+  unsigned instruction_length(const Exit& exit);
+  void publish_registers();
+  hv_status take_register_page();
+
+  Partition& partition_;
+  VpHardware& hardware_;
+  LocalApic apic_;
+  Mailbox mailbox_;
+  std::atomic<std::uint64_t> apic_address_{0};
+  std::atomic<bool> blocked_{false};
+
+  const std::uint32_t index_;
+  const Frame frame_;
+  const HardwareFrames hardware_frames_;
+  std::uint32_t seen_generation_ = 0;
+  bool explicit_suspend_ = true;
+  bool intercept_suspend_ = false;
+  Activity activity_;
+  bool nmi_pending_ = false;
+  std::optional<std::uint8_t> external_interrupt_;  // from the PIC
+  std::uint64_t notifications_ = 0;                 // DeliverabilityNotifications
+  bool changed_ = true;                             // prepare before the next entry
+  std::optional<std::uint8_t> ended_level_interrupt_;  // to be told to the parent
+  std::uint32_t exception_intercepts_ = 0;
+  std::uint64_t wake_set_ = 0;
+  std::int64_t tsc_offset_;
+  std::uint64_t vp_assist_page_ = 0;
+
+  /// Where the last instruction was that exited: its page's memory, for a quick look at its bytes the next time.
+  struct FetchCache {
+    std::uint64_t linear_page = ~0ull;
+    std::uint64_t cr3 = 0;
+    std::uint32_t generation = 0;
+    const std::byte* page = nullptr;
+  };
+  FetchCache fetch_cache_;
+  std::optional<Frame> state_pages_[2];
+};
+static_assert(sizeof(VirtualProcessor) <= kPageSize);
+
+}  // namespace bulkhead::hypervisor
