@@ -203,7 +203,9 @@ void PitChannel::latch_count(Ticks now) {
 
 void PitChannel::latch_status(Ticks now) {
   if (latched_status_) return;
-  const bool null_count = !loaded_ || next_initial_ || (counting_ && now < start_);
+  // The count that was written last is not yet in the counting element.
+  const bool waits_for_trigger = triggered_by_gate() && !counting_;
+  const bool null_count = !loaded_ || next_initial_ || waits_for_trigger || (counting_ && now < start_);
   latched_status_ = static_cast<std::uint8_t>(output(now) << 7 | null_count << 6 | static_cast<unsigned>(format_) << 4 |
                                               static_cast<unsigned>(mode_) << 1 | bcd_);
 }
