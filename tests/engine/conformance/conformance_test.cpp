@@ -1,0 +1,395 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What every engine has in common, from the same test bodies. An engine that does not work here is skipped, with the reason.
+#include <chrono>
+#include <thread>
+
+#include "engine/select.hpp"
+#include "tests/engine/conformance/guest_machine.hpp"
+
+namespace bulkhead::engine {
+namespace {
+
+using abi::RegisterName;
+using Words = std::vector<std::uint32_t>;
+
+class Conformance : public testing::TestWithParam<const char*> {
+ protected:
+  void SetUp() override {
+    auto engine = select_engine(GetParam());
+    if (!engine) GTEST_SKIP() << engine.error().message();
+    engine_ = std::move(*engine);
+  }
+  std::unique_ptr<GuestMachine> make(std::uint32_t vp_count = 1) {
+    auto machine = GuestMachine::create(*engine_, vp_count);
+    EXPECT_TRUE(machine.has_value()) << machine.error().message();
+    return machine ? std::move(*machine) : nullptr;
+  }
+  std::unique_ptr<Engine> engine_;
+};
+
+INSTANTIATE_TEST_SUITE_P(Engines, Conformance, testing::Values("native", "kvm"), [](const auto& engine) { return std::string(engine.param); });
+
+constexpr abi::InterruptMessage fixed(std::uint8_t vector) { return {.address = 0xfee00000, .data = vector}; }
+constexpr abi::InterruptMessage level(std::uint8_t vector) { return {.address = 0xfee00000, .data = 0xc000u | vector}; }
+
+TEST_P(Conformance, PortWritesCarryPortSizeAndData) {
+  const auto machine = make();
+  machine->start_real_mode(guests::port_write_guest());
+  machine->run_to_the_end();
+  ASSERT_EQ(machine->port_writes.size(), 4u);
+  EXPECT_EQ(machine->words(), (Words{0x78, 0x5678, 0x12345678}));
+  EXPECT_EQ(machine->port_writes[0].size, 1);
+  EXPECT_EQ(machine->port_writes[1].size, 2);
+  EXPECT_EQ(machine->port_writes[2].size, 4);
+  EXPECT_EQ(machine->port_writes[3].port, 0x1234);
+}
+
+TEST_P(Conformance, PortReadsChangeOnlyTheirPartOfTheRegister) {
+  const auto machine = make();
+  machine->start_real_mode(guests::port_read_guest());
+  machine->port_reads = {0x11, 0x2222, 0x33333333};
+  machine->run_to_the_end();
+  EXPECT_EQ(machine->words(), (Words{0xffffff11, 0xffff2222, 0x33333333}));
+}
+
+TEST_P(Conformance, StringPortInstructionsAreOneExitForEachElement) {
+  const auto machine = make();
+  machine->start_real_mode(guests::port_string_guest());
+  const std::string_view hello = "hello";
+  machine->write(0x3000, std::span(reinterpret_cast<const std::uint8_t*>(hello.data()), hello.size()));
+  machine->port_reads = {0x0102, 0x0304, 0x0506};
+  machine->run_to_the_end();
+  EXPECT_EQ(machine->words(), (Words{'h', 'e', 'l', 'l', 'o', 0, 0x3106}));
+  EXPECT_EQ(machine->read<std::uint16_t>(0x3100), 0x0102);
+  EXPECT_EQ(machine->read<std::uint16_t>(0x3104), 0x0506);
+}
+
+TEST_P(Conformance, MmioReadsOfEverySizeAndExtension) {
+  const auto machine = make();
+  machine->start_long_mode(guests::mmio_read_guest());
+  machine->mmio_read = [](const MmioExit& exit) { return 0x8888888888888880ull + (exit.address & 0xff) / 8; };
+  machine->run_to_the_end();
+  EXPECT_EQ(machine->read<std::uint64_t>(0x100000), 0xffffffffffffff80u);
+  EXPECT_EQ(machine->read<std::uint64_t>(0x100008), 0xffffffffffff8881u);
+  EXPECT_EQ(machine->read<std::uint64_t>(0x100010), 0x88888882u);
+  EXPECT_EQ(machine->read<std::uint64_t>(0x100018), 0x8888888888888883u);
+  EXPECT_EQ(machine->read<std::uint64_t>(0x100020), 0x84u);
+  EXPECT_EQ(machine->read<std::uint64_t>(0x100028), 0xffffffffffffff85u);
+  EXPECT_EQ(machine->read<std::uint64_t>(0x100030), 0xffff8886u);
+  ASSERT_EQ(machine->mmio.size(), 7u);
+  const std::vector<int> sizes = {1, 2, 4, 8, 1, 1, 2};
+  for (std::size_t index = 0; index < sizes.size(); ++index) {
+    EXPECT_EQ(machine->mmio[index].size, sizes[index]);
+    EXPECT_EQ(machine->mmio[index].address, 0xd0000000 + 8 * index);
+    EXPECT_FALSE(machine->mmio[index].write);
+  }
+}
+
+TEST_P(Conformance, MmioWritesOfEverySize) {
+  const auto machine = make();
+  machine->start_long_mode(guests::mmio_write_guest());
+  machine->run_to_the_end();
+  const std::vector<std::uint64_t> data = {0x11, 0x22, 0x2211, 0x44332211, 0x8877665544332211, 0x01020304, ~1ull};
+  ASSERT_EQ(machine->mmio.size(), data.size());
+  for (std::size_t index = 0; index < data.size(); ++index) {
+    EXPECT_TRUE(machine->mmio[index].write);
+    EXPECT_EQ(machine->mmio[index].data, data[index]) << index;
+  }
+}
+
+TEST_P(Conformance, MmioReadModifyWriteSetsFlags) {
+  const auto machine = make();
+  machine->start_long_mode(guests::mmio_modify_guest());
+  machine->mmio_read = [](const MmioExit& exit) { return (exit.address & 0xff) == 16 ? 7 : 0xf0f00000; };
+  machine->run_to_the_end();
+  ASSERT_EQ(machine->mmio.size(), 5u);
+  EXPECT_EQ(machine->mmio[1].data, 0xffff0f0fu);
+  EXPECT_EQ(machine->read<std::uint64_t>(0x100000) & 0xc5, 0x84u);  // negative, even parity
+  EXPECT_EQ(machine->mmio[3].data, 0x0f0f0f0fu);
+  EXPECT_EQ(machine->read<std::uint64_t>(0x100008), 0xf0f00000u);
+  EXPECT_EQ(machine->read<std::uint64_t>(0x100010) & 0xc5, 0x44u);  // equal
+}
+
+TEST_P(Conformance, MmioByStringInstructions) {
+  const auto machine = make();
+  machine->start_long_mode(guests::mmio_string_guest());
+  for (std::uint32_t index = 0; index < 4; ++index) machine->put<std::uint32_t>(kData + 4 * index, 0x100 + index);
+  machine->mmio_read = [](const MmioExit& exit) { return exit.address; };
+  machine->run_to_the_end();
+  ASSERT_EQ(machine->mmio.size(), 6u);
+  for (std::uint32_t index = 0; index < 4; ++index) EXPECT_EQ(machine->mmio[index].data, 0x100 + index);
+  EXPECT_EQ(machine->read<std::uint64_t>(0x100100), 0xd0000100u);
+  EXPECT_EQ(machine->read<std::uint64_t>(0x100108), 0xd0000108u);
+  EXPECT_EQ(machine->words(), (Words{0, 0x100110}));
+}
+
+TEST_P(Conformance, AnAccessHalfInMemoryIsSplit) {
+  const auto machine = make();
+  machine->start_long_mode(guests::mmio_straddle_guest());
+  machine->put<std::uint16_t>(kMemorySize - 2, 0x1122);
+  machine->mmio_read = [](const MmioExit&) { return 0x3344; };
+  machine->run_to_the_end();
+  ASSERT_EQ(machine->mmio.size(), 2u);
+  EXPECT_EQ(machine->mmio[0].address, kMemorySize);
+  EXPECT_EQ(machine->mmio[0].size, 2);
+  EXPECT_EQ(machine->mmio[1].data, 0xaabbu);
+  EXPECT_EQ(machine->words(), (Words{0x33441122, 0xccdd}));
+}
+
+TEST_P(Conformance, VectorMovesAreSplitInEights) {
+  const auto machine = make();
+  machine->start_long_mode(guests::vector_move_guest());
+  machine->mmio_read = [](const MmioExit& exit) { return exit.address * 3; };
+  machine->run_to_the_end();
+  ASSERT_EQ(machine->mmio.size(), 4u);
+  for (const auto& access : machine->mmio) EXPECT_EQ(access.size, 8);
+  EXPECT_EQ(machine->read<std::uint64_t>(0x100000), 0xd0000000ull * 3);
+  EXPECT_EQ(machine->read<std::uint64_t>(0x100008), 0xd0000008ull * 3);
+  EXPECT_EQ(machine->mmio[2].data, 0xd0000000ull * 3);
+  EXPECT_EQ(machine->mmio[3].address, 0xd0000018u);
+}
+
+TEST_P(Conformance, ATripleFaultIsAnExit) {
+  const auto machine = make();
+  machine->start_long_mode(guests::triple_fault_guest());
+  const auto exit = machine->run();
+  ASSERT_TRUE(exit.has_value()) << exit.error().message();
+  EXPECT_TRUE(std::holds_alternative<TripleFaultExit>(*exit));
+}
+
+TEST_P(Conformance, ExecutionWithoutMemoryIsAFailure) {
+  const auto machine = make();
+  machine->start_real_mode(guests::halt_guest());
+  RegisterAssignment code{.name = RegisterName::Cs, .value = {}};
+  code.value.segment = {.base = 0xd0000000, .limit = 0xffff, .selector = 0, .attributes = 0x9b};
+  ASSERT_TRUE(machine->vp().set_registers(std::span(&code, 1)).has_value());
+  const auto exit = machine->run();
+  ASSERT_TRUE(exit.has_value()) << exit.error().message();
+  EXPECT_TRUE(std::holds_alternative<FailureExit>(*exit)) << exit->index();
+}
+
+TEST_P(Conformance, CancelEndsARunningAHaltedAndTheNextRun) {
+  for (const auto code : {guests::loop_guest(), guests::halt_guest()}) {
+    const auto machine = make();
+    machine->start_real_mode(code);
+    {
+      std::jthread canceller([&] {
+        std::this_thread::sleep_for(std::chrono::milliseconds(50));
+        machine->vp().cancel();
+      });
+      const auto exit = machine->run();
+      ASSERT_TRUE(exit.has_value()) << exit.error().message();
+      EXPECT_TRUE(std::holds_alternative<CancelledExit>(*exit));
+    }
+    machine->vp().cancel();
+    const auto next = machine->run();
+    ASSERT_TRUE(next.has_value()) << next.error().message();
+    EXPECT_TRUE(std::holds_alternative<CancelledExit>(*next));
+  }
+}
+
+TEST_P(Conformance, CancelsAreNotLostInARace) {
+  const auto machine = make();
+  machine->start_real_mode(guests::loop_guest());
+  for (int round = 0; round < 200; ++round) {
+    std::jthread canceller([&] { machine->vp().cancel(); });
+    const auto exit = machine->run();
+    ASSERT_TRUE(exit.has_value()) << exit.error().message();
+    ASSERT_TRUE(std::holds_alternative<CancelledExit>(*exit));
+  }
+}
+
+TEST_P(Conformance, AnEdgeTriggeredMessageInterruptsAHaltedGuest) {
+  const auto machine = make();
+  machine->start_long_mode(guests::interrupts_guest());
+  machine->set_gate(0x60, kCode + 64);
+  machine->on_port_write = [&](const PortExit& exit) {
+    if (exit.data == 0x11) machine->partition().send_interrupt(fixed(0x60));
+    if (exit.data == 0x22) machine->vp().cancel();
+  };
+  const auto exit = machine->run();
+  ASSERT_TRUE(exit.has_value()) << exit.error().message();
+  EXPECT_TRUE(std::holds_alternative<CancelledExit>(*exit));
+  EXPECT_EQ(machine->words(), (Words{0x11, 0x21, 0x22}));
+}
+
+TEST_P(Conformance, TheEndOfALevelTriggeredInterruptIsAnExit) {
+  const auto machine = make();
+  machine->start_long_mode(guests::interrupts_guest());
+  machine->set_gate(0x61, kCode + 64);
+  const abi::InterruptMessage message = level(0x61);
+  machine->partition().set_level_messages(std::span(&message, 1));
+  machine->on_port_write = [&](const PortExit& exit) {
+    if (exit.data == 0x11) machine->partition().send_interrupt(message);
+  };
+  const auto exit = machine->run();
+  ASSERT_TRUE(exit.has_value()) << exit.error().message();
+  ASSERT_TRUE(std::holds_alternative<EoiExit>(*exit)) << exit->index();
+  EXPECT_EQ(std::get<EoiExit>(*exit).vector, 0x61);
+  EXPECT_EQ(machine->words(), (Words{0x11, 0x21}));
+}
+
+TEST_P(Conformance, AnNmiMessageInterrupts) {
+  const auto machine = make();
+  machine->start_long_mode(guests::interrupts_guest());
+  machine->set_gate(2, kCode + 192);
+  machine->on_port_write = [&](const PortExit& exit) {
+    if (exit.data == 0x11) machine->partition().send_interrupt({.address = 0xfee00000, .data = 0x400});
+    if (exit.data == 0x41) machine->vp().cancel();
+  };
+  const auto exit = machine->run();
+  ASSERT_TRUE(exit.has_value()) << exit.error().message();
+  EXPECT_TRUE(std::holds_alternative<CancelledExit>(*exit));
+  EXPECT_EQ(machine->words(), (Words{0x11, 0x41}));
+}
+
+TEST_P(Conformance, AnInterruptWindowOpensWhenInterruptsAreEnabled) {
+  const auto machine = make();
+  machine->start_long_mode(guests::window_guest());
+  machine->set_gate(0x70, kCode + 128);
+  machine->on_port_write = [&](const PortExit& exit) {
+    if (exit.data == 0x11) machine->vp().request_interrupt_window(true);
+  };
+  const auto window = machine->run();
+  ASSERT_TRUE(window.has_value()) << window.error().message();
+  ASSERT_TRUE(std::holds_alternative<InterruptWindowExit>(*window)) << window->index();
+  EXPECT_EQ(machine->words(), (Words{0x11, 0x12}));  // and not before
+  ASSERT_TRUE(machine->vp().inject_external_interrupt(0x70).has_value());
+  machine->run_to_the_end();
+  EXPECT_EQ(machine->words(), (Words{0x11, 0x12, 0x31, 0x13}));
+}
+
+TEST_P(Conformance, AnInterruptWindowWakesAHaltedGuest) {
+  const auto machine = make();
+  machine->start_long_mode(guests::interrupts_guest());
+  machine->set_gate(0x70, kCode + 128);
+  std::jthread requester([&] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+    machine->vp().request_interrupt_window(true);
+  });
+  const auto window = machine->run();
+  ASSERT_TRUE(window.has_value()) << window.error().message();
+  ASSERT_TRUE(std::holds_alternative<InterruptWindowExit>(*window)) << window->index();
+  ASSERT_TRUE(machine->vp().inject_external_interrupt(0x70).has_value());
+  machine->on_port_write = [&](const PortExit&) { machine->vp().cancel(); };
+  const auto exit = machine->run();
+  ASSERT_TRUE(exit.has_value()) << exit.error().message();
+  EXPECT_EQ(machine->words(), (Words{0x11, 0x31}));
+}
+
+TEST_P(Conformance, TheApicTimerEndsAHalt) {
+  const auto machine = make();
+  machine->start_long_mode(guests::timer_guest());
+  machine->set_gate(0x50, kCode + 64);
+  machine->run_to_the_end();
+  EXPECT_EQ(machine->words(), (Words{0x21}));
+}
+
+TEST_P(Conformance, OneProcessorStartsAnother) {
+  const auto machine = make(2);
+  machine->start_long_mode(guests::start_second_guest());
+  machine->write(kSecondCode, guests::second_guest());
+  Result<Exit> second = CancelledExit{};
+  {
+    std::jthread runner([&] { second = machine->vp(1).run(); });
+    machine->run_to_the_end();
+    machine->vp(1).cancel();
+  }
+  ASSERT_TRUE(second.has_value()) << second.error().message();
+  EXPECT_TRUE(std::holds_alternative<CancelledExit>(*second));
+  EXPECT_EQ(machine->words(), (Words{0x77}));
+}
+
+TEST_P(Conformance, RegistersAreReadAsTheyWereWritten) {
+  const auto machine = make();
+  machine->start_long_mode(guests::halt_guest());
+  std::vector<RegisterAssignment> written;
+  const std::vector<RegisterName> plain = {
+      RegisterName::Rax, RegisterName::Rcx, RegisterName::Rbx, RegisterName::R8, RegisterName::R15, RegisterName::Cr2, RegisterName::Dr0,
+      RegisterName::Dr3, RegisterName::KernelGsBase, RegisterName::Star, RegisterName::Lstar, RegisterName::Sfmask, RegisterName::SysenterEip};
+  for (const auto name : plain) written.push_back(number_assignment(name, 0x1000 + 16 * static_cast<std::uint64_t>(name) % 4096));
+  RegisterAssignment vector{.name = RegisterName::Xmm7, .value = {}};
+  vector.value.raw = {.low = 0x0123456789abcdef, .high = 0xfedcba9876543210};
+  written.push_back(vector);
+  RegisterAssignment segment{.name = RegisterName::Fs, .value = {}};
+  segment.value.segment = {.base = 0x123456789000, .limit = 0xffffffff, .selector = 0x10, .attributes = 0xc093};
+  written.push_back(segment);
+  const auto set = machine->vp().set_registers(written);
+  ASSERT_TRUE(set.has_value()) << set.error().message();
+  std::vector<RegisterAssignment> read = written;
+  for (auto& assignment : read) assignment.value = {};
+  const auto got = machine->vp().get_registers(read);
+  ASSERT_TRUE(got.has_value()) << got.error().message();
+  for (std::size_t index = 0; index < read.size(); ++index) {
+    EXPECT_EQ(read[index].value.raw.low, written[index].value.raw.low) << std::hex << static_cast<std::uint32_t>(read[index].name);
+    EXPECT_EQ(read[index].value.raw.high, written[index].value.raw.high) << std::hex << static_cast<std::uint32_t>(read[index].name);
+  }
+}
+
+TEST_P(Conformance, RegistersAfterAnExitAreThoseBehindTheInstruction) {
+  const auto machine = make();
+  machine->start_real_mode(guests::port_write_guest());
+  const auto exit = machine->vp().run();
+  ASSERT_TRUE(exit.has_value()) << exit.error().message();
+  ASSERT_TRUE(std::holds_alternative<PortExit>(*exit));
+  EXPECT_EQ(register_number(machine->vp(), RegisterName::Rip), 8u);
+  EXPECT_EQ(register_number(machine->vp(), RegisterName::Rax), 0x12345678u);
+}
+
+TEST_P(Conformance, ProcessorsStartInTheirResetState) {
+  const auto machine = make(2);
+  for (std::uint32_t index = 0; index < 2; ++index) {
+    VirtualProcessor& vp = machine->vp(index);
+    EXPECT_EQ(register_number(vp, RegisterName::Rip), 0xfff0u);
+    EXPECT_EQ(register_number(vp, RegisterName::Rflags), 2u);
+    EXPECT_EQ(register_number(vp, RegisterName::Cr0), 0x60000010u);
+    RegisterAssignment code{.name = RegisterName::Cs, .value = {}};
+    ASSERT_TRUE(vp.get_registers(std::span(&code, 1)).has_value());
+    EXPECT_EQ(code.value.segment.base, 0xffff0000u);
+    EXPECT_EQ(code.value.segment.selector, 0xf000);
+    EXPECT_EQ(register_number(vp, RegisterName::InternalActivityState) & 1, index);
+  }
+}
+
+TEST_P(Conformance, GuestsFindTheHypervisorInterface) {
+  const auto machine = make();
+  machine->start_long_mode(guests::hypervisor_leaves_guest());
+  machine->run_to_the_end();
+  EXPECT_NE(machine->read<std::uint32_t>(0x100000) & 1u << 31, 0u);
+  EXPECT_GE(machine->read<std::uint32_t>(0x100010), 0x40000006u);
+  EXPECT_EQ(machine->read<std::uint32_t>(0x100020), 0x31237648u);
+  EXPECT_EQ(machine->read<std::uint32_t>(0x100030), 1u << 1 | 1u << 5 | 1u << 6 | 1u << 11);
+  EXPECT_EQ(machine->read<std::uint32_t>(0x100034), 1u << 8);
+  EXPECT_EQ(machine->read<std::uint64_t>(0x100040), engine_->capabilities().tsc_frequency);
+  EXPECT_EQ(machine->read<std::uint32_t>(0x100050), 0u);
+}
+
+TEST_P(Conformance, AnUnknownHypercallIsRefused) {
+  const auto machine = make();
+  machine->start_long_mode(guests::hypercall_guest());
+  machine->run_to_the_end();
+  EXPECT_EQ(machine->read<std::uint64_t>(0x100000) & 0xffff, HV_STATUS_INVALID_HYPERCALL_CODE);
+}
+
+TEST_P(Conformance, SingleStepStopsBehindAnEmulatedInstruction) {
+  const auto machine = make();
+  machine->start_long_mode(guests::single_step_guest());
+  machine->set_gate(1, kCode + 64);
+  machine->run_to_the_end();
+  ASSERT_EQ(machine->words().size(), 2u);
+  // MOV (%rbx),%eax is at 20, two bytes long.
+  EXPECT_EQ(machine->words()[0], kCode + 22);
+  EXPECT_EQ(machine->words()[1] & 0xff, 0x66u);
+}
+
+TEST_P(Conformance, MachinesComeAndGo) {
+  for (int round = 0; round < 20; ++round) {
+    const auto machine = make(2);
+    machine->start_real_mode(guests::port_write_guest());
+    machine->run_to_the_end();
+  }
+}
+
+}  // namespace
+}  // namespace bulkhead::engine

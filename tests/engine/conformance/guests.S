@@ -1,0 +1,315 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The guests of the engine conformance tests: a few instructions each. They tell what they saw by port 0x10, and end with
+ * a write of port 0xf4. `GUEST name` ... `END name` make the symbols guest_name and guest_name_end.
+ */
+.macro GUEST name
+	.balign 64
+	.globl guest_\name
+guest_\name:
+.endm
+.macro END name
+	.globl guest_\name\()_end
+guest_\name\()_end:
+.endm
+.macro DONE
+	outb	%al, $0xf4
+1:	hlt
+	jmp	1b
+.endm
+
+	.section .rodata, "a"
+
+/* Real mode. */
+	.code16
+
+GUEST port_write
+	movl	$0x12345678, %eax
+	outb	%al, $0x10
+	outw	%ax, $0x10
+	outl	%eax, $0x10
+	movw	$0x1234, %dx
+	outb	%al, %dx
+	DONE
+END port_write
+
+GUEST port_read
+	movl	$0xffffffff, %eax
+	inb	$0x10, %al
+	outl	%eax, $0x10
+	inw	$0x10, %ax
+	outl	%eax, $0x10
+	inl	$0x10, %eax
+	outl	%eax, $0x10
+	DONE
+END port_read
+
+GUEST port_string
+	cld
+	movw	$0x10, %dx
+	movw	$0x3000, %si
+	movw	$5, %cx
+	rep outsb
+	movw	$0x3100, %di
+	movw	$3, %cx
+	rep insw
+	movw	%cx, %ax
+	outw	%ax, $0x10
+	movw	%di, %ax
+	outw	%ax, $0x10
+	DONE
+END port_string
+
+GUEST loop
+1:	jmp	1b
+END loop
+
+GUEST halt
+	cli
+1:	hlt
+	jmp	1b
+END halt
+
+/* 64-bit mode, flat, at privilege level 0; the IDT is at 0x8000 and empty. */
+	.code64
+
+GUEST mmio_read
+	movabsq	$0xd0000000, %rbx
+	movabsq	$-1, %rax
+	movb	(%rbx), %al
+	movq	%rax, 0x100000
+	movw	8(%rbx), %ax
+	movq	%rax, 0x100008
+	movl	16(%rbx), %eax
+	movq	%rax, 0x100010
+	movq	24(%rbx), %rax
+	movq	%rax, 0x100018
+	movzbl	32(%rbx), %eax
+	movq	%rax, 0x100020
+	movsbq	40(%rbx), %rax
+	movq	%rax, 0x100028
+	movswl	48(%rbx), %eax
+	movq	%rax, 0x100030
+	DONE
+END mmio_read
+
+GUEST mmio_write
+	movabsq	$0xd0000000, %rbx
+	movabsq	$0x8877665544332211, %rax
+	movb	%al, (%rbx)
+	movb	%ah, 1(%rbx)
+	movw	%ax, 8(%rbx)
+	movl	%eax, 16(%rbx)
+	movq	%rax, 24(%rbx)
+	movl	$0x01020304, 32(%rbx)
+	movq	$-2, 40(%rbx)
+	DONE
+END mmio_write
+
+GUEST mmio_modify
+	movabsq	$0xd0000000, %rbx
+	movl	$0x0f0f0f0f, %eax
+	orl	%eax, (%rbx)
+	pushfq
+	popq	0x100000
+	xchgl	%eax, 8(%rbx)
+	movq	%rax, 0x100008
+	cmpb	$7, 16(%rbx)
+	pushfq
+	popq	0x100010
+	DONE
+END mmio_modify
+
+GUEST mmio_string
+	cld
+	movl	$0xd0000000, %edi
+	movl	$0x100000, %esi
+	movl	$4, %ecx
+	rep movsl
+	movl	$0xd0000100, %esi
+	movl	$0x100100, %edi
+	movl	$2, %ecx
+	rep movsq
+	movq	%rcx, %rax
+	outl	%eax, $0x10
+	movl	%edi, %eax
+	outl	%eax, $0x10
+	DONE
+END mmio_string
+
+/* The last two bytes of memory and the first two behind it. */
+GUEST mmio_straddle
+	movl	0x3ffffe, %eax
+	outl	%eax, $0x10
+	movl	$0xaabbccdd, 0x3ffffe
+	movw	0x3ffffe, %ax
+	outw	%ax, $0x10
+	DONE
+END mmio_straddle
+
+GUEST vector_move
+	movabsq	$0xd0000000, %rbx
+	movdqu	(%rbx), %xmm3
+	movdqu	%xmm3, 0x100000
+	movdqu	%xmm3, 16(%rbx)
+	DONE
+END vector_move
+
+GUEST triple_fault
+	ud2
+END triple_fault
+
+/* The local APIC on, in xAPIC mode; then interrupts come in at gates whose code is below. */
+GUEST interrupts
+	movl	$0xfee00000, %ebx
+	movl	$0x1ff, 0xf0(%rbx)
+	movl	$0x700, 0x350(%rbx)		/* LINT0: ExtINT */
+	movb	$0x11, %al
+	outb	%al, $0x10
+	sti
+1:	hlt
+	jmp	1b
+	.balign	64
+	/* + 64: a fixed interrupt, edge or level */
+	movb	$0x21, %al
+	outb	%al, $0x10
+	movl	$0, 0xb0(%rbx)
+	movb	$0x22, %al
+	outb	%al, $0x10
+	iretq
+	.balign	64
+	/* + 128: one from the PIC, which has no EOI at the APIC */
+	movb	$0x31, %al
+	outb	%al, $0x10
+	iretq
+	.balign	64
+	/* + 192: NMI */
+	movb	$0x41, %al
+	outb	%al, $0x10
+	iretq
+END interrupts
+
+/* As above with interrupts off until a device says so. */
+GUEST window
+	movl	$0xfee00000, %ebx
+	movl	$0x1ff, 0xf0(%rbx)
+	movl	$0x700, 0x350(%rbx)
+	cli
+	movb	$0x11, %al
+	outb	%al, $0x10
+	movb	$0x12, %al
+	outb	%al, $0x10
+	sti
+	nop
+	movb	$0x13, %al
+	outb	%al, $0x10
+	DONE
+	.balign	64
+	hlt
+	.balign	64
+	movb	$0x31, %al
+	outb	%al, $0x10
+	iretq
+END window
+
+/* One-shot timer, vector 0x50, whose gate is + 64. */
+GUEST timer
+	movl	$0xfee00000, %ebx
+	movl	$0x1ff, 0xf0(%rbx)
+	movl	$0xb, 0x3e0(%rbx)
+	movl	$0x50, 0x320(%rbx)
+	movl	$100000, 0x380(%rbx)
+	sti
+1:	hlt
+	jmp	1b
+	.balign	64
+	movl	$0, 0xb0(%rbx)
+	movb	$0x21, %al
+	outb	%al, $0x10
+	DONE
+END timer
+
+/* Sends INIT and SIPI to processor 1, whose real-mode code is put at 0x9000. */
+GUEST start_second
+	movl	$0xfee00000, %ebx
+	movl	$0x1ff, 0xf0(%rbx)
+	movl	$0x01000000, 0x310(%rbx)
+	movl	$0x4500, 0x300(%rbx)
+	movl	$0x4609, 0x300(%rbx)
+1:	pause
+	cmpl	$0x5a5a, 0x9800
+	jne	1b
+	movb	$0x77, %al
+	outb	%al, $0x10
+	DONE
+END start_second
+
+GUEST hypervisor_leaves
+	movl	$1, %eax
+	cpuid
+	movl	%ecx, 0x100000
+	movl	$0x40000000, %eax
+	cpuid
+	movl	%eax, 0x100010
+	movl	$0x40000001, %eax
+	cpuid
+	movl	%eax, 0x100020
+	movl	$0x40000003, %eax
+	cpuid
+	movl	%eax, 0x100030
+	movl	%edx, 0x100034
+	movl	$0x40000022, %ecx		/* frequency of the time stamp counter */
+	rdmsr
+	movl	%eax, 0x100040
+	movl	%edx, 0x100044
+	movl	$0x40000002, %ecx		/* index of this processor */
+	rdmsr
+	movl	%eax, 0x100050
+	DONE
+END hypervisor_leaves
+
+/* With an identity and the hypercall page at 0x200000: call 0x7abc, which nobody knows. */
+GUEST hypercall
+	movl	$0x40000000, %ecx
+	movl	$0x0001, %eax
+	movl	$0x8100, %edx
+	wrmsr
+	movl	$0x40000001, %ecx
+	movl	$0x200001, %eax
+	xorl	%edx, %edx
+	wrmsr
+	movl	$0x17abc, %ecx
+	xorl	%edx, %edx
+	xorl	%r8d, %r8d
+	movl	$0x200000, %eax
+	call	*%rax
+	movq	%rax, 0x100000
+	DONE
+END hypercall
+
+GUEST single_step
+	movabsq	$0xd0000000, %rbx
+	pushfq
+	orq	$0x100, (%rsp)
+	popfq
+	movl	(%rbx), %eax
+	movb	$0x66, %al
+	outb	%al, $0x10
+	DONE
+	.balign	64
+	/* + 64: the debug exception. Says where it came from, and ends stepping. */
+	movq	(%rsp), %rax
+	outl	%eax, $0x10
+	andq	$~0x100, 16(%rsp)
+	iretq
+END single_step
+
+/* The second processor's, in real mode. */
+	.code16
+GUEST second
+	movw	$0x5a5a, %cs:0x800
+1:	hlt
+	jmp	1b
+END second
+
+	.section .note.GNU-stack, "", @progbits
