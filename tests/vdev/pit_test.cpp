@@ -85,14 +85,14 @@ TEST_F(PitTest, LatchKeepsTheCountUntilBothBytesAreRead) {
 TEST_F(PitTest, ReadBackGivesStatusThenCount) {
   program(2, 0x06, 5000);
   clock_.advance(ticks(1));
-  out(0x43, 0xc8);                                  // count and status of channel 2
+  out(0x43, 0xc8);                           // count and status of channel 2
   EXPECT_EQ(in(0x42), 0x80u | 0x30 | 0x06);  // output high, both bytes, mode 3
   EXPECT_EQ(read_16(2), 5000u);
   program(2, 0x02, 5000);
   clock_.advance(ticks(1));
   out(0x43, 0xe8);
   EXPECT_EQ(in(0x42), 0x80u | 0x40 | 0x30 | 0x02);  // this mode takes the count over when its gate rises
-  out(0x43, 0xe2);  // status of channel 0
+  out(0x43, 0xe2);                                  // status of channel 0
   const std::uint32_t status = in(0x40);
   EXPECT_TRUE(status & 0x40);
 }
