@@ -31,7 +31,7 @@ class DeviceProcessor final : public VidProcessor {
 
   Result<RunEnd> run() override {
     for (;;) {
-      switch (ioctl(processor_.get(), BULKHEAD_RUN_VP)) {
+      switch (ioctl(processor_.get(), BULKHEAD_RUN_VP, 0)) {
         case BULKHEAD_RUN_INTERCEPT:
           return RunEnd::Intercept;
         case BULKHEAD_RUN_CANCELLED:
@@ -45,7 +45,7 @@ class DeviceProcessor final : public VidProcessor {
     }
   }
 
-  void cancel() override { ioctl(processor_.get(), BULKHEAD_CANCEL_VP); }
+  void cancel() override { ioctl(processor_.get(), BULKHEAD_CANCEL_VP, 0); }
   Result<> get_registers(std::span<hv_register_assignment> assignments) override {
     return transfer(BULKHEAD_GET_VP_REGISTERS, "read", assignments);
   }
@@ -83,7 +83,7 @@ class DevicePartition final : public VidPartition {
   explicit DevicePartition(FileDescriptor partition) : partition_(std::move(partition)) {}
 
   Result<> initialize() override {
-    if (ioctl(partition_.get(), BULKHEAD_INITIALIZE_PARTITION) >= 0) return {};
+    if (ioctl(partition_.get(), BULKHEAD_INITIALIZE_PARTITION, 0) >= 0) return {};
     return std::unexpected(Error::from_errno("cannot initialize the partition", errno));
   }
 
