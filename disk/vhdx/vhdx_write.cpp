@@ -1,0 +1,385 @@
+// SPDX-License-Identifier: Apache-2.0
+// Changing what a VHDX image holds.
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "disk/vhdx/vhdx_disk.hpp"
+
+namespace bulkhead::disk::vhdx {
+namespace {
+
+/// So many changed pages are committed even if nobody asks for a flush; they cannot leave memory before.
+constexpr std::size_t kMostDirtyPages = 512;
+
+}  // namespace
+
+/// Before anything in the file changes, the header says that somebody writes ([MS-VHDX] 2.2.2.1).
+Task<Result<>> VhdxDisk::prepare_change(bool of_data) {
+  if (broken_) {
+    co_return std::unexpected(broken_->within("nothing can be written any more"));
+  }
+  if (of_data && pages_->dirty() > kMostDirtyPages) {
+    auto flushed = co_await flush();
+    if (!flushed) {
+      co_return flushed;
+    }
+  }
+  if (file_guid_renewed_ && (data_guid_renewed_ || !of_data)) {
+    co_return Result<>();
+  }
+  if (!properties_.writable) {
+    co_return fail(fmt::format("cannot write to '{}': it was opened for reading", name()));
+  }
+  auto held = co_await changing_.lock();
+  if (file_guid_renewed_ && (data_guid_renewed_ || !of_data)) {
+    co_return Result<>();
+  }
+  auto done = co_await headers_.update(*active_, [this, of_data](Header& header) {
+    if (!file_guid_renewed_) {
+      header.file_write_guid = Guid::random();
+    }
+    if (of_data && !data_guid_renewed_) {
+      header.data_write_guid = Guid::random();
+    }
+  });
+  if (done) {
+    file_guid_renewed_ = true;
+    data_guid_renewed_ = data_guid_renewed_ || of_data;
+  }
+  co_return done;
+}
+
+Task<Result<>> VhdxDisk::write(std::uint64_t offset, Buffers buffers) {
+  const auto length = total_length(buffers);
+  auto allowed = check_request(*this, offset, length);
+  if (allowed) {
+    allowed = co_await prepare_change(true);
+  }
+  if (!allowed) {
+    co_return allowed;
+  }
+  const auto within = offset % geometry_.block_size;
+  if (within + length <= geometry_.block_size) {
+    co_return co_await write_block(offset / geometry_.block_size, within, length, buffers);
+  }
+  TaskGroup parts;
+  for (std::uint64_t done = 0; done < length;) {
+    const auto at = offset + done;
+    const auto part = std::min(length - done, geometry_.block_size - at % geometry_.block_size);
+    parts.add(write_slice(at / geometry_.block_size, at % geometry_.block_size, slice(buffers, done, part)));
+    done += part;
+  }
+  co_return co_await parts.wait();
+}
+
+Task<Result<>> VhdxDisk::write_slice(std::uint64_t block, std::uint64_t within, std::vector<iovec> window) {
+  co_return co_await write_block(block, within, total_length(window), window);
+}
+
+Task<Result<>> VhdxDisk::write_block(std::uint64_t block, std::uint64_t within, std::uint64_t length,
+                                     Buffers buffers) {
+  if (length == 0) {
+    co_return Result<>();
+  }
+  for (;;) {
+    {
+      auto held = co_await gate_.share(block);
+      auto entry = co_await payload_entry(block);
+      if (!entry) {
+        co_return std::unexpected(entry.error());
+      }
+      if (entry->has_place()) {
+        auto written = co_await active_->write(entry->offset + within, buffers);
+        if (written && entry->state == PayloadState::partially_present) {
+          written = co_await mark_present(block, within, length);
+        }
+        co_return written;
+      }
+    }
+    auto allocated = co_await allocate_block(block);
+    if (!allocated) {
+      co_return allocated;
+    }
+  }
+}
+
+/// The sectors' data is written; now the bitmap may say so, and become durable after them.
+Task<Result<>> VhdxDisk::mark_present(std::uint64_t block, std::uint64_t within, std::uint64_t length) {
+  barrier_ = true;
+  if (length == geometry_.block_size) {
+    const auto index = geometry_.payload_entry(block);
+    auto raw = co_await table_entry(index);
+    if (!raw) {
+      co_return std::unexpected(raw.error());
+    }
+    auto entry = BatEntry::decode(*raw);
+    barrier_ = true;
+    entry.state = PayloadState::fully_present;
+    co_return co_await set_table_entry(index, entry.encode());
+  }
+  auto changed = co_await change_bits(block, within, length, Bits::set);
+  barrier_ = true;
+  if (!changed) {
+    co_return std::unexpected(changed.error());
+  }
+  co_return Result<>();
+}
+
+/// Gives a block that has none a place of zeros, over the parent's sectors if it shows them.
+Task<Result<>> VhdxDisk::allocate_block(std::uint64_t block) {
+  auto owned = co_await gate_.own(block);
+  auto entry = co_await payload_entry(block);
+  if (!entry || entry->has_place()) {
+    co_return entry ? Result<>() : std::unexpected(entry.error());
+  }
+  const bool shows_parent = metadata_.has_parent && entry->state == PayloadState::not_present;
+  if (shows_parent) {
+    auto bitmap = co_await bitmap_place(geometry_.chunk_of(block), true);
+    if (!bitmap) {
+      co_return std::unexpected(bitmap.error());
+    }
+    auto cleared = co_await change_bits(block, 0, geometry_.block_size, Bits::clear);
+    if (!cleared) {
+      co_return std::unexpected(cleared.error());
+    }
+    if (*cleared) {  // there were bits of somebody else: they must be gone before the block refers to them
+      auto flushed = co_await flush();
+      if (!flushed) {
+        co_return flushed;
+      }
+    }
+  }
+  auto place = co_await allocate(geometry_.block_size);
+  if (!place) {
+    co_return std::unexpected(place.error());
+  }
+  const BatEntry made{shows_parent ? PayloadState::partially_present : PayloadState::fully_present, *place};
+  co_return co_await set_table_entry(geometry_.payload_entry(block), made.encode());
+}
+
+Task<Result<std::uint64_t>> VhdxDisk::bitmap_place(std::uint64_t chunk, bool create) {
+  auto entry = co_await bitmap_entry(chunk);
+  if (!entry) {
+    co_return std::unexpected(entry.error());
+  }
+  if (entry->has_place() || !create) {
+    co_return entry->has_place() ? entry->offset : std::uint64_t{0};
+  }
+  // Blocks of one chunk share a bitmap: its number, out of the blocks' way, guards its making.
+  auto owned = co_await gate_.own(geometry_.blocks + chunk);
+  entry = co_await bitmap_entry(chunk);
+  if (!entry || entry->has_place()) {
+    co_return entry ? Result<std::uint64_t>(entry->offset) : std::unexpected(entry.error());
+  }
+  auto place = co_await allocate(kMiB);
+  if (!place) {
+    co_return place;
+  }
+  const BatEntry made{PayloadState::fully_present, *place};
+  auto set = co_await set_table_entry(geometry_.bitmap_entry(chunk), made.encode());
+  if (!set) {
+    co_return std::unexpected(set.error());
+  }
+  co_return *place;
+}
+
+/// Whether any bit changed.
+Task<Result<bool>> VhdxDisk::change_bits(std::uint64_t block, std::uint64_t within, std::uint64_t length, Bits bits) {
+  auto place = co_await bitmap_place(geometry_.chunk_of(block), true);
+  if (!place) {
+    co_return std::unexpected(place.error());
+  }
+  const auto sector = metadata_.logical_sector;
+  auto bit = bit_number(block, within);
+  const auto end = bit_number(block, within + length - sector) + 1;
+  bool changed = false;
+  while (bit < end) {
+    const auto page = pages_->page_of(*place + bit / 8);
+    auto loaded = co_await pages_->load(page);
+    if (!loaded) {
+      co_return std::unexpected(loaded.error());
+    }
+    const auto page_end = std::min(end, (page - *place + kLogSector) * 8);
+    std::span<std::byte> writable;
+    for (; bit < page_end; ++bit) {
+      const auto index = *place + bit / 8 - page;
+      const auto mask = static_cast<std::byte>(1u << (bit % 8));
+      const auto old = (*loaded)[index];
+      const auto next = bits == Bits::set ? old | mask : old & ~mask;
+      if (next != old) {
+        if (writable.empty()) {
+          writable = pages_->modify(page);
+        }
+        writable[index] = next;
+        changed = true;
+      }
+    }
+  }
+  co_return changed;
+}
+
+Task<Result<>> VhdxDisk::zero(std::uint64_t offset, std::uint64_t length) {
+  auto done = check_request(*this, offset, length);
+  if (done) {
+    done = co_await prepare_change(true);
+  }
+  while (done && length > 0) {
+    const auto within = offset % geometry_.block_size;
+    const auto part = std::min(length, geometry_.block_size - within);
+    done = co_await zero_block(offset / geometry_.block_size, within, part);
+    offset += part;
+    length -= part;
+  }
+  co_return done;
+}
+
+Task<Result<>> VhdxDisk::zero_block(std::uint64_t block, std::uint64_t within, std::uint64_t length) {
+  const auto of_disk = std::min(geometry_.block_size, properties_.size - block * geometry_.block_size);
+  if (within == 0 && length == of_disk && properties_.kind != Kind::fixed) {
+    co_return co_await release_block(block, PayloadState::zero);
+  }
+  auto entry = co_await payload_entry(block);
+  if (!entry) {
+    co_return std::unexpected(entry.error());
+  }
+  if (!entry->has_place()) {
+    if (entry->state == PayloadState::zero ||
+        (entry->state == PayloadState::not_present && !metadata_.has_parent)) {
+      co_return Result<>();
+    }
+    if (entry->state != PayloadState::not_present) {  // reads as zeros here, but others may give anything
+      co_return co_await release_block(block, PayloadState::zero);
+    }
+    auto allocated = co_await allocate_block(block);
+    if (!allocated) {
+      co_return allocated;
+    }
+  }
+  co_return co_await zero_part(block, within, length);
+}
+
+Task<Result<>> VhdxDisk::zero_part(std::uint64_t block, std::uint64_t within, std::uint64_t length) {
+  auto held = co_await gate_.share(block);
+  auto entry = co_await payload_entry(block);
+  if (!entry || !entry->has_place()) {  // somebody discarded it meanwhile: it reads as zeros
+    co_return entry ? Result<>() : std::unexpected(entry.error());
+  }
+  const auto zeroing =
+      properties_.kind == Kind::fixed ? File::Zeroing::keep_space : File::Zeroing::give_space_back;
+  auto done = co_await active_->zero(entry->offset + within, length, zeroing);
+  if (done && entry->state == PayloadState::partially_present) {
+    done = co_await mark_present(block, within, length);
+  }
+  co_return done;
+}
+
+Task<Result<>> VhdxDisk::discard(std::uint64_t offset, std::uint64_t length) {
+  auto done = check_request(*this, offset, length);
+  if (done) {
+    done = co_await prepare_change(true);
+  }
+  while (done && length > 0) {
+    const auto within = offset % geometry_.block_size;
+    const auto part = std::min(length, geometry_.block_size - within);
+    done = co_await discard_block(offset / geometry_.block_size, within, part);
+    offset += part;
+    length -= part;
+  }
+  co_return done;
+}
+
+Task<Result<>> VhdxDisk::discard_block(std::uint64_t block, std::uint64_t within, std::uint64_t length) {
+  const auto of_disk = std::min(geometry_.block_size, properties_.size - block * geometry_.block_size);
+  auto entry = co_await payload_entry(block);
+  if (!entry || !entry->has_place() || properties_.kind == Kind::fixed) {
+    co_return entry ? Result<>() : std::unexpected(entry.error());
+  }
+  if (within == 0 && length == of_disk) {
+    co_return co_await release_block(block, PayloadState::unmapped);
+  }
+  if (entry->state == PayloadState::fully_present) {
+    co_return co_await zero_part(block, within, length);
+  }
+  co_return Result<>();
+}
+
+Task<Result<>> VhdxDisk::release_block(std::uint64_t block, PayloadState state) {
+  auto owned = co_await gate_.own(block);
+  auto entry = co_await payload_entry(block);
+  if (!entry || entry->state == state) {
+    co_return entry ? Result<>() : std::unexpected(entry.error());
+  }
+  auto set = co_await set_table_entry(geometry_.payload_entry(block), BatEntry{state, 0}.encode());
+  if (set && entry->has_place()) {
+    released_.push_back({entry->offset, geometry_.block_size});
+  }
+  co_return set;
+}
+
+/// A place of zeros, durably so unless nothing has ever been written there.
+Task<Result<std::uint64_t>> VhdxDisk::allocate(std::uint64_t length) {
+  const auto found = std::ranges::find(free_, length, &Place::length);
+  if (found != free_.end()) {
+    const auto offset = found->offset;
+    free_.erase(found);
+    co_return offset;
+  }
+  const auto offset = end_;
+  end_ += length;
+  auto grown = co_await active_->resize(std::max(end_, active_->size()));
+  if (!grown) {
+    co_return std::unexpected(grown.error());
+  }
+  co_return offset;
+}
+
+Task<Result<>> VhdxDisk::flush() {
+  if (broken_) {
+    co_return std::unexpected(broken_->within("nothing can be written any more"));
+  }
+  if (!properties_.writable) {
+    co_return Result<>();
+  }
+  const auto ticket = ++flushes_asked_;
+  auto held = co_await flushing_.lock();
+  if (flushes_done_ >= ticket) {
+    co_return Result<>();  // one that began after this was asked for has ended
+  }
+  const auto covered = flushes_asked_;
+  auto done = co_await flush_now();
+  if (done) {
+    flushes_done_ = covered;
+  } else {
+    broken_ = done.error();
+  }
+  co_return done;
+}
+
+Task<Result<>> VhdxDisk::flush_now() {
+  auto released = std::exchange(released_, {});
+  auto scrubbed = std::exchange(scrubbed_, {});
+  Result<> done;
+  if (pages_->dirty() > 0) {
+    done = co_await prepare_change(false);
+    if (done) {
+      done = co_await log_->commit(std::exchange(barrier_, false));
+    }
+  } else {
+    done = co_await active_->flush();
+  }
+  if (!done) {
+    co_return done;
+  }
+  free_.insert(free_.end(), scrubbed.begin(), scrubbed.end());
+  for (const auto& place : released) {
+    done = co_await active_->zero(place.offset, place.length, File::Zeroing::give_space_back);
+    if (!done) {
+      co_return done;
+    }
+    scrubbed_.push_back(place);
+  }
+  co_return done;
+}
+
+}  // namespace bulkhead::disk::vhdx
