@@ -181,7 +181,8 @@ bool vid_withdraw(u64 pool)
 		count = min(vid_result_repetitions(result), room);
 		for (i = 0; i < count; i++)
 			page_returned(arena.withdrawn->pages[i]);
-	} while (status == HV_STATUS_SUCCESS && count);
+		/* Not until the first NO_RESOURCES: what came back may have set more free. */
+	} while (count);
 	mutex_unlock(&arena.lock);
 
 	if (status == HV_STATUS_SUCCESS || status == HV_STATUS_NO_RESOURCES)

@@ -99,13 +99,18 @@ static bool stopped(struct vid_vp *vp, unsigned long entered, int *result)
 		*result = BULKHEAD_RUN_CANCELLED;
 		return true;
 	}
-	/*
-	 * Work for the return to user space is queued at every switch of threads (rseq), so going back for it at once would be costly
-	 * for a VP that halts often. But it must not wait for long.
-	 */
-	if (signal_pending(current) ||
-	    (test_thread_flag(TIF_NOTIFY_RESUME) && time_after(jiffies, entered + RESUME_WORK_DELAY))) {
+	if (signal_pending(current)) {
 		*result = -EINTR;
+		return true;
+	}
+	/*
+	 * Work for the return to user space is queued at every switch of threads (rseq), so going back for it at once would be
+	 * costly for a VP that halts often. But it must not wait for long. The look for signals, which finds none, makes
+	 * the kernel call us again after the work, and user space sees nothing of it.
+	 */
+	if (test_thread_flag(TIF_NOTIFY_RESUME) && time_after(jiffies, entered + RESUME_WORK_DELAY)) {
+		set_thread_flag(TIF_SIGPENDING);
+		*result = -ERESTARTNOINTR;
 		return true;
 	}
 	return false;

@@ -213,10 +213,14 @@ static int vp_mmap(struct file *file, struct vm_area_struct *vma)
 	if (vma->vm_pgoff >= VID_VP_STATE_PAGES || count > VID_VP_STATE_PAGES - vma->vm_pgoff ||
 	    !(vma->vm_flags & VM_SHARED))
 		return -EINVAL;
-	/* Ours, not memory that could be pinned and given to a guest. */
-	vm_flags_set(vma, VM_IO | VM_DONTEXPAND | VM_DONTDUMP | VM_DONTCOPY);
+	/*
+	 * As page frames, not as pages, so that they cannot be pinned and given to a guest. They live as long as the VP,
+	 * which the mapping keeps by its file.
+	 */
+	vm_flags_set(vma, VM_DONTCOPY);
 	for (i = 0; i < count; i++) {
-		error = vm_insert_page(vma, vma->vm_start + i * PAGE_SIZE, vp->state_pages[vma->vm_pgoff + i]);
+		error = remap_pfn_range(vma, vma->vm_start + i * PAGE_SIZE, page_to_pfn(vp->state_pages[vma->vm_pgoff + i]),
+					PAGE_SIZE, vma->vm_page_prot);
 		if (error)
 			return error;
 	}

@@ -166,7 +166,7 @@ struct Child {
 };
 
 bool runs_to_port(Child& child) {
-  if (!child.good()) return false;
+  if (!child.registers) return false;
   const int result = child.run();
   if (result != BULKHEAD_RUN_INTERCEPT || child.message->header.type != MessageType::IoPort) {
     std::printf("     RUN_VP returned %d, message %#x\n", result, static_cast<unsigned>(child.message->header.type));
