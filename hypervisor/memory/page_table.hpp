@@ -156,22 +156,23 @@ class PageTable {
     return mapping(old, 1);
   }
 
-  /// If the 4 KiB leaves around `page` are what one 2 MiB leaf would map, makes them one and hands back the table that is not needed
-  /// any more: free it after a flush.
-  std::optional<Frame> merge(std::uint64_t page) {
-    const Position position = find(page, 2);
+  /// If the leaves around `page` of the next smaller size are what one leaf of `size` would map, makes them one and hands back the
+  /// table that is not needed any more: free it after a flush.
+  std::optional<Frame> merge(std::uint64_t page, PageSize size = PageSize::k2MiB) {
+    const auto level = static_cast<unsigned>(size);
+    const auto part = static_cast<PageSize>(level - 1);
+    const Position position = find(page, level);
     const std::uint64_t link = load(position.entry);
-    if (position.level != 2 || !(link & Format::kPresent) || is_leaf(link, 2)) return std::nullopt;
+    if (position.level != level || !(link & Format::kPresent) || is_leaf(link, level)) return std::nullopt;
     std::uint64_t* entries = table_at(link);
-    const std::uint64_t first = load(entries);
-    const PageMapping head = mapping(first, 1);
-    if (!(first & Format::kPresent) || head.frame.number % kPagesPerLargePage) return std::nullopt;
-    for (std::uint64_t i = 1; i < 512; ++i) {
+    const PageMapping head = mapping(load(entries), level - 1);
+    if (head.frame.number % pages_in(size)) return std::nullopt;
+    for (std::uint64_t i = 0; i < 512; ++i) {
       const std::uint64_t entry = load(entries + i);
-      if (!(entry & Format::kPresent)) return std::nullopt;
-      if (mapping(entry, 1) != PageMapping{head.frame + i, PageSize::k4KiB, head.rights}) return std::nullopt;
+      if (!(entry & Format::kPresent) || !is_leaf(entry, level - 1)) return std::nullopt;
+      if (mapping(entry, level - 1) != PageMapping{head.frame + i * pages_in(part), part, head.rights}) return std::nullopt;
     }
-    store(position.entry, leaf(head.frame, PageSize::k2MiB, head.rights));
+    store(position.entry, leaf(head.frame, size, head.rights));
     return frame_of(link);
   }
 

@@ -18,6 +18,7 @@ void RootMemory::start(const StartSettings& settings) {
   zero_frame_ = settings.zero_frame;
   ledger_ = FrameLedger(settings.ram, settings.region_counters);
   pool_ = {};
+  lent_ = 0;
   for (const Frame frame : settings.reserve) pool_.add(frame);
 }
 
@@ -38,7 +39,11 @@ hv_status RootMemory::hide(Frame frame) {
 void RootMemory::settle(std::span<const Frame> hidden, MemoryPool& pool) {
   if (hidden.empty()) return;
   machine::flush_root_tlb_everywhere();
-  for (const Frame frame : hidden) (pool_.available() < kReserve ? pool_ : pool).add(frame);
+  for (const Frame frame : hidden) {
+    MemoryPool& taker = pool_.available() < kReserve ? pool_ : pool;
+    taker.add(frame);
+    if (&taker != &pool_) ++lent_;
+  }
 }
 
 RootMemory::Done RootMemory::deposit(std::span<const std::uint64_t> pages, MemoryPool& pool) {
@@ -63,7 +68,9 @@ void RootMemory::show(Frame frame) {
   // The entry is a 4 KiB leaf since the page was hidden, so this cannot fail.
   (void)table_.replace(frame.number, frame, {});
   ledger_.withdraw(frame);
-  if (const std::optional<Frame> table = table_.merge(frame.number)) {
+  for (const PageSize size : {PageSize::k2MiB, PageSize::k1GiB}) {
+    const std::optional<Frame> table = table_.merge(frame.number, size);
+    if (!table) return;
     machine::flush_root_tlb_everywhere();
     pool_.free(*table);
   }
@@ -72,19 +79,21 @@ void RootMemory::show(Frame frame) {
 RootMemory::Done RootMemory::withdraw(std::span<std::uint64_t> pages, MemoryPool& pool) {
   Done done{0, HV_STATUS_SUCCESS};
   const bool own = &pool == &pool_;
-  std::array<Frame, kReserve> kept;  // the hypervisor's own frames in the root's pool stay there
+  std::array<Frame, kReserve> kept;
   std::size_t kept_count = 0;
   while (done.count < std::min(pages.size(), kBatch)) {
-    const bool may_take = !own || pool.available() + kept_count > kReserve;
-    const std::optional<Frame> frame = may_take ? pool.remove() : std::nullopt;
+    const std::optional<Frame> frame = pool.remove();
     if (!frame) {
       done.status = HV_STATUS_NO_RESOURCES;
       break;
     }
-    if (own && !ledger_.is_ram(*frame, 1)) {
+    // Of the root's pool the hypervisor's own frames stay, and the reserve; but not if nothing is lent: then the hypervisor's own frames
+    // come back from being tables as the last pages go, and are the reserve again.
+    if (own && (!ledger_.is_ram(*frame, 1) || (lent_ != 0 && pool.available() + kept_count < kReserve))) {
       kept[kept_count++] = *frame;
       continue;
     }
+    if (!own) --lent_;
     show(*frame);
     pages[done.count++] = frame->number;
   }
@@ -107,7 +116,14 @@ std::byte* RootMemory::accessible(std::uint64_t address, std::size_t size) {
 }
 
 std::optional<Frame> RootMemory::allocate() {
-  return pool_.available() > kReserve ? pool_.allocate() : std::nullopt;
+  const std::optional<Frame> frame = pool_.available() > kReserve ? pool_.allocate() : std::nullopt;
+  if (frame) ++lent_;
+  return frame;
+}
+
+void RootMemory::free(Frame frame) {
+  --lent_;
+  pool_.free(frame);
 }
 
 }  // namespace bulkhead::hypervisor

@@ -58,7 +58,7 @@ class RootMemory {
 
   /// A frame for an object of the root's own: a partition. Takes nothing of the reserve.
   std::optional<Frame> allocate();
-  void free(Frame frame) { pool_.free(frame); }
+  void free(Frame frame);
 
   const MemoryPool& pool() const { return pool_; }
 
@@ -72,6 +72,7 @@ class RootMemory {
   Frame zero_frame_;
   FrameLedger ledger_;
   MemoryPool pool_;
+  std::uint64_t lent_ = 0;  // pages in pools of children, and objects of the root's own
 };
 
 /// The one there is.
