@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What every engine has in common, from the same test bodies. An engine that does not work here is skipped, with the reason.
+// What every engine has in common, from the same test bodies. An engine that does not work here is skipped, with the
+// reason.
 #include <chrono>
 #include <thread>
 
@@ -28,7 +29,8 @@ class Conformance : public testing::TestWithParam<const char*> {
   std::unique_ptr<Engine> engine_;
 };
 
-INSTANTIATE_TEST_SUITE_P(Engines, Conformance, testing::Values("native", "kvm"), [](const auto& engine) { return std::string(engine.param); });
+INSTANTIATE_TEST_SUITE_P(Engines, Conformance, testing::Values("native", "kvm"),
+                         [](const auto& engine) { return std::string(engine.param); });
 
 constexpr abi::InterruptMessage fixed(std::uint8_t vector) { return {.address = 0xfee00000, .data = vector}; }
 constexpr abi::InterruptMessage level(std::uint8_t vector) { return {.address = 0xfee00000, .data = 0xc000u | vector}; }
@@ -305,10 +307,13 @@ TEST_P(Conformance, RegistersAreReadAsTheyWereWritten) {
   const auto machine = make();
   machine->start_long_mode(guests::halt_guest());
   std::vector<RegisterAssignment> written;
-  const std::vector<RegisterName> plain = {
-      RegisterName::Rax, RegisterName::Rcx, RegisterName::Rbx, RegisterName::R8, RegisterName::R15, RegisterName::Cr2, RegisterName::Dr0,
-      RegisterName::Dr3, RegisterName::KernelGsBase, RegisterName::Star, RegisterName::Lstar, RegisterName::Sfmask, RegisterName::SysenterEip};
-  for (const auto name : plain) written.push_back(number_assignment(name, 0x1000 + 16 * static_cast<std::uint64_t>(name) % 4096));
+  const std::vector<RegisterName> plain = {RegisterName::Rax,        RegisterName::Rcx,   RegisterName::Rbx,
+                                           RegisterName::R8,         RegisterName::R15,   RegisterName::Cr2,
+                                           RegisterName::Dr0,        RegisterName::Dr3,   RegisterName::KernelGsBase,
+                                           RegisterName::Star,       RegisterName::Lstar, RegisterName::Sfmask,
+                                           RegisterName::SysenterEip};
+  for (const auto name : plain)
+    written.push_back(number_assignment(name, 0x1000 + 16 * static_cast<std::uint64_t>(name) % 4096));
   RegisterAssignment vector{.name = RegisterName::Xmm7, .value = {}};
   vector.value.raw = {.low = 0x0123456789abcdef, .high = 0xfedcba9876543210};
   written.push_back(vector);
@@ -322,8 +327,10 @@ TEST_P(Conformance, RegistersAreReadAsTheyWereWritten) {
   const auto got = machine->vp().get_registers(read);
   ASSERT_TRUE(got.has_value()) << got.error().message();
   for (std::size_t index = 0; index < read.size(); ++index) {
-    EXPECT_EQ(read[index].value.raw.low, written[index].value.raw.low) << std::hex << static_cast<std::uint32_t>(read[index].name);
-    EXPECT_EQ(read[index].value.raw.high, written[index].value.raw.high) << std::hex << static_cast<std::uint32_t>(read[index].name);
+    EXPECT_EQ(read[index].value.raw.low, written[index].value.raw.low)
+        << std::hex << static_cast<std::uint32_t>(read[index].name);
+    EXPECT_EQ(read[index].value.raw.high, written[index].value.raw.high)
+        << std::hex << static_cast<std::uint32_t>(read[index].name);
   }
 }
 

@@ -13,7 +13,8 @@ using abi::RegisterName;
 
 constexpr std::uint64_t kGdt = 0x1000, kPageTables = 0x2000, kIdt = 0x8000;
 
-RegisterAssignment segment_assignment(RegisterName name, std::uint16_t selector, std::uint64_t base, std::uint32_t limit, std::uint16_t attributes) {
+RegisterAssignment segment_assignment(RegisterName name, std::uint16_t selector, std::uint64_t base,
+                                      std::uint32_t limit, std::uint16_t attributes) {
   RegisterAssignment assignment{.name = name, .value = {}};
   assignment.value.segment = {.base = base, .limit = limit, .selector = selector, .attributes = attributes};
   return assignment;
@@ -28,10 +29,11 @@ RegisterAssignment table_assignment(RegisterName name, std::uint64_t base, std::
 /// Cancels a processor that has not come to an end in time.
 class Watchdog {
  public:
-  explicit Watchdog(VirtualProcessor& vp) : thread_([this, &vp] {
-    std::unique_lock lock(mutex_);
-    if (!changed_.wait_for(lock, std::chrono::seconds(20), [this] { return done_; })) vp.cancel();
-  }) {}
+  explicit Watchdog(VirtualProcessor& vp)
+      : thread_([this, &vp] {
+          std::unique_lock lock(mutex_);
+          if (!changed_.wait_for(lock, std::chrono::seconds(20), [this] { return done_; })) vp.cancel();
+        }) {}
   ~Watchdog() {
     const std::lock_guard lock(mutex_);
     done_ = true;
@@ -114,7 +116,7 @@ void GuestMachine::start_long_mode(std::span<const std::uint8_t> code) {
       table_assignment(RegisterName::Gdtr, kGdt, 0x17),
       table_assignment(RegisterName::Idtr, kIdt, 0xfff),
       number_assignment(RegisterName::Cr3, kPageTables),
-      number_assignment(RegisterName::Cr4, 0x620),  // PAE, OSFXSR, OSXMMEXCPT
+      number_assignment(RegisterName::Cr4, 0x620),   // PAE, OSFXSR, OSXMMEXCPT
       number_assignment(RegisterName::Efer, 0x500),  // LME, LMA
       number_assignment(RegisterName::Cr0, 0x80010033),
       segment_assignment(RegisterName::Cs, 0x08, 0, 0xffffffff, 0xa09b),

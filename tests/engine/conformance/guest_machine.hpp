@@ -20,10 +20,10 @@
 
 namespace bulkhead::engine {
 
-#define BULKHEAD_GUEST(name)                                                     \
-  extern "C" const std::uint8_t guest_##name[];                                  \
-  extern "C" const std::uint8_t guest_##name##_end[];                            \
-  inline std::span<const std::uint8_t> name##_guest() {                          \
+#define BULKHEAD_GUEST(name)                                                            \
+  extern "C" const std::uint8_t guest_##name[];                                         \
+  extern "C" const std::uint8_t guest_##name##_end[];                                   \
+  inline std::span<const std::uint8_t> name##_guest() {                                 \
     return {guest_##name, static_cast<std::size_t>(guest_##name##_end - guest_##name)}; \
   }
 namespace guests {

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The emulator against this machine's own processor: each instruction of oracle_cases.S is executed here on ordinary
-// memory and by the emulator on a device, from the same random registers and bytes. Afterwards everything must be the same.
+// memory and by the emulator on a device, from the same random registers and bytes. Afterwards everything must be the
+// same.
 //
 // Both see the same addresses: the guest's page tables map this process' window at its own address.
 #include <gtest/gtest.h>
@@ -39,7 +40,8 @@ namespace {
 constexpr std::uint64_t kWindow = 0x40000000, kStackPage = 0x40010000, kCodePage = 0x40020000;
 constexpr std::uint64_t kWindowSize = 0x2000, kPage = 0x1000;
 // The guest's physical addresses of the same.
-constexpr std::uint64_t kTables = 0x1000, kCodeFrame = 0x10000, kStackFrame = 0x11000, kWindowFrames = 0x20000, kDevice = 0x80000000;
+constexpr std::uint64_t kTables = 0x1000, kCodeFrame = 0x10000, kStackFrame = 0x11000, kWindowFrames = 0x20000,
+                        kDevice = 0x80000000;
 
 class GuestXmm final : public VectorRegisters {
  public:
@@ -90,7 +92,9 @@ class Oracle : public testing::Test {
     put<std::uint64_t>(kTables, (kTables + 0x1000) | 3);
     put<std::uint64_t>(kTables + 0x1000 + 8, (kTables + 0x2000) | 3);  // 1 GiB
     put<std::uint64_t>(kTables + 0x2000, (kTables + 0x3000) | 3);
-    const auto leaf = [&](std::uint64_t address, std::uint64_t frame) { put<std::uint64_t>(kTables + 0x3000 + ((address >> 12) & 511) * 8, frame | 3); };
+    const auto leaf = [&](std::uint64_t address, std::uint64_t frame) {
+      put<std::uint64_t>(kTables + 0x3000 + ((address >> 12) & 511) * 8, frame | 3);
+    };
     leaf(kWindow, layout.first_is_device ? kDevice : kWindowFrames);
     leaf(kWindow + kPage, layout.second_is_device ? kDevice + 0x5000 : kWindowFrames + kPage);
     leaf(kStackPage, kStackFrame);
@@ -100,7 +104,8 @@ class Oracle : public testing::Test {
   /// The window's byte that the device, or the guest's memory, has at a physical address.
   std::uint8_t* device_byte(GuestPhysicalAddress address) {
     if (address >= kDevice && address < kDevice + kPage) return device_.data() + (address - kDevice);
-    if (address >= kDevice + 0x5000 && address < kDevice + 0x6000) return device_.data() + kPage + (address - kDevice - 0x5000);
+    if (address >= kDevice + 0x5000 && address < kDevice + 0x6000)
+      return device_.data() + kPage + (address - kDevice - 0x5000);
     return nullptr;
   }
 
@@ -140,7 +145,8 @@ ProcessorState long_mode(const OracleRegisters& registers) {
   std::copy(std::begin(registers.general), std::end(registers.general), state.general.begin());
   state.rip = kCodePage;
   state.rflags = registers.rflags;
-  for (auto& segment : state.segments) segment = {.base = 0, .limit = 0xffffffff, .selector = 0x10, .attributes = 0xc093};
+  for (auto& segment : state.segments)
+    segment = {.base = 0, .limit = 0xffffffff, .selector = 0x10, .attributes = 0xc093};
   state.segments[kCs].attributes = 0xa09b;
   state.cr0 = 0x80010033;
   state.cr3 = kTables;
@@ -154,7 +160,8 @@ void Oracle::compare(const OracleCase& oracle_case, OracleRegisters start, Layou
   for (auto& byte : device_) byte = static_cast<std::uint8_t>(random_());
   const bool equal_accumulator = random_() % 2 == 0;  // for CMPXCHG and SCAS
   if (equal_accumulator) std::memcpy(&start.general[0], device_.data() + (start.general[3] - kWindow), 8);
-  if (random_() % 2 == 0) std::fill(device_.begin() + 0x180, device_.begin() + 0x600, static_cast<std::uint8_t>(start.general[0]));
+  if (random_() % 2 == 0)
+    std::fill(device_.begin() + 0x180, device_.begin() + 0x600, static_cast<std::uint8_t>(start.general[0]));
   std::memcpy(host(kWindow), device_.data(), kWindowSize);
   std::array<std::uint8_t, kPage> stack;
   for (auto& byte : stack) byte = static_cast<std::uint8_t>(random_());
@@ -178,8 +185,10 @@ void Oracle::compare(const OracleCase& oracle_case, OracleRegisters start, Layou
   ProcessorState state = long_mode(start);
   Step step = emulate(state);
   // Repetitions in memory are left to the processor; here the emulator does them all.
-  for (int more = 0; more < 100 && std::holds_alternative<Completed>(step) && state.rip == kCodePage; ++more) step = emulate(state);
-  ASSERT_TRUE(std::holds_alternative<Completed>(step)) << oracle_case.text << ": " << emulator_->describe() << " " << step.index();
+  for (int more = 0; more < 100 && std::holds_alternative<Completed>(step) && state.rip == kCodePage; ++more)
+    step = emulate(state);
+  ASSERT_TRUE(std::holds_alternative<Completed>(step))
+      << oracle_case.text << ": " << emulator_->describe() << " " << step.index();
 
   EXPECT_EQ(state.rip, kCodePage + oracle_case.length) << oracle_case.text;
   for (unsigned index = 0; index < 16; ++index) {
@@ -196,12 +205,14 @@ void Oracle::compare(const OracleCase& oracle_case, OracleRegisters start, Layou
   EXPECT_EQ(std::memcmp(window.data(), host(kWindow), kWindowSize), 0) << oracle_case.text << ": memory differs";
   std::array<std::uint8_t, kPage> emulated_stack;
   ASSERT_TRUE(memory_->read(kStackFrame, emulated_stack));
-  EXPECT_EQ(std::memcmp(emulated_stack.data(), host(kStackPage), kPage), 0) << oracle_case.text << ": the stack differs";
+  EXPECT_EQ(std::memcmp(emulated_stack.data(), host(kStackPage), kPage), 0)
+      << oracle_case.text << ": the stack differs";
 }
 
 OracleRegisters random_registers(std::mt19937_64& random) {
   OracleRegisters registers{};
-  constexpr std::array<std::uint64_t, 8> kSpecial = {0, 1, 0x7f, 0x80, 0xff, 0x7fffffffffffffff, 0x8000000000000000, ~0ull};
+  constexpr std::array<std::uint64_t, 8> kSpecial = {0,    1, 0x7f, 0x80, 0xff, 0x7fffffffffffffff, 0x8000000000000000,
+                                                     ~0ull};
   for (auto& value : registers.general) value = random() % 4 == 0 ? kSpecial[random() % kSpecial.size()] : random();
   for (auto& value : registers.xmm) {
     for (auto& byte : value) byte = static_cast<std::uint8_t>(random());

@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Stands in for the driver and the hypervisor: a test writes the intercept messages, and sees what the engine asked
+// for.
+#pragma once
+
+#include <atomic>
+#include <cstring>
+#include <deque>
+#include <functional>
+#include <map>
+#include <vector>
+
+#include "engine/native/vid.hpp"
+
+namespace bulkhead::engine::native {
+
+/// One processor's state, which outlives the objects that the engine holds.
+struct FakeVidState {
+  struct Hypercall {
+    std::uint16_t code;
+    std::vector<std::uint8_t> input;
+  };
+
+  /// Each run takes one: it prepares message and register page, and says how the run ends.
+  std::deque<std::function<RunEnd()>> runs;
+  abi::RegisterPage page{};
+  abi::InterceptMessage message{};
+  std::map<abi::RegisterName, hv_register_value> registers;
+  std::vector<bulkhead_assert_interrupt> interrupts;
+  std::vector<Hypercall> hypercalls;
+  std::vector<std::uint64_t> mapped;  // guest physical addresses
+  std::uint32_t last_dirty = 0;       // of the register page, at the last run
+  std::atomic<int> cancels = 0;
+  bool initialized = false;
+  bulkhead_information information = {.vid_version = BULKHEAD_VID_VERSION,
+                                      .reserved = 0,
+                                      .hypervisor = {.abi_level = HV_BULKHEAD_ABI_LEVEL,
+                                                     .logical_processors = 2,
+                                                     .maximum_vps = 64,
+                                                     .partitions = 0,
+                                                     .image_bytes = 0,
+                                                     .memory_bytes = 0,
+                                                     .root_pool_pages_available = 0,
+                                                     .root_pool_pages_in_use = 0,
+                                                     .deposited_pages = 0,
+                                                     .tsc_frequency = 1'000'000'000}};
+};
+
+class FakeVidProcessor final : public VidProcessor {
+ public:
+  explicit FakeVidProcessor(FakeVidState& state) : state_(state) {}
+  abi::RegisterPage& register_page() override { return state_.page; }
+  const abi::InterceptMessage& message() const override { return state_.message; }
+  Result<RunEnd> run() override {
+    state_.last_dirty = state_.page.dirty;
+    state_.page.dirty = 0;
+    if (state_.runs.empty()) return fail("the test has no more runs");
+    auto next = std::move(state_.runs.front());
+    state_.runs.pop_front();
+    return next();
+  }
+  void cancel() override { ++state_.cancels; }
+  Result<> get_registers(std::span<hv_register_assignment> assignments) override {
+    for (auto& assignment : assignments)
+      assignment.value = state_.registers[static_cast<abi::RegisterName>(assignment.name)];
+    return {};
+  }
+  Result<> set_registers(std::span<hv_register_assignment> assignments) override {
+    for (const auto& assignment : assignments)
+      state_.registers[static_cast<abi::RegisterName>(assignment.name)] = assignment.value;
+    return {};
+  }
+
+ private:
+  FakeVidState& state_;
+};
+
+class FakeVidPartition final : public VidPartition {
+ public:
+  explicit FakeVidPartition(FakeVidState& state) : state_(state) {}
+  Result<> initialize() override {
+    state_.initialized = true;
+    return {};
+  }
+  Result<> map_memory(const VidMemory&, std::uint32_t, std::uint64_t gpa, std::uint64_t) override {
+    state_.mapped.push_back(gpa);
+    return {};
+  }
+  Result<std::unique_ptr<VidProcessor>> create_vp(std::uint32_t) override {
+    return std::make_unique<FakeVidProcessor>(state_);
+  }
+  Result<> assert_interrupt(const bulkhead_assert_interrupt& interrupt) override {
+    state_.interrupts.push_back(interrupt);
+    return {};
+  }
+  Result<> hypercall(std::uint16_t code, std::span<const std::uint8_t> input, std::span<std::uint8_t>) override {
+    state_.hypercalls.push_back({code, {input.begin(), input.end()}});
+    return {};
+  }
+
+ private:
+  FakeVidState& state_;
+};
+
+class FakeVid final : public Vid {
+ public:
+  explicit FakeVid(FakeVidState& state) : state_(state) {}
+  Result<bulkhead_information> information() override { return state_.information; }
+  Result<std::unique_ptr<VidMemory>> create_memory(std::span<std::uint8_t>, bool) override {
+    return std::make_unique<VidMemory>();
+  }
+  Result<std::unique_ptr<VidPartition>> create_partition(std::uint64_t) override {
+    return std::make_unique<FakeVidPartition>(state_);
+  }
+
+ private:
+  FakeVidState& state_;
+};
+
+}  // namespace bulkhead::engine::native

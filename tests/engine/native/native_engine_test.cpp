@@ -1,0 +1,277 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/native/native_engine.hpp"
+
+#include <gtest/gtest.h>
+
+#include <thread>
+
+#include "tests/engine/native/fake_vid.hpp"
+
+namespace bulkhead::engine::native {
+namespace {
+
+using abi::InterceptAccess;
+using abi::MessageType;
+using abi::RegisterName;
+
+constexpr std::uint64_t kCode = 0x1000;
+
+/// A guest in 64-bit mode without paging, which no processor has, so that addresses need no tables: what is tested here
+/// is the engine and not the emulator.
+class NativeEngineTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    engine_ = engine_over(std::make_unique<FakeVid>(state_)).value();
+    const GuestMemory::Range range{.base = 0, .size = 0x10000};
+    memory_ = GuestMemory::allocate(std::span(&range, 1)).value();
+    partition_ = engine_->create_partition({.vp_count = 2}).value();
+    ASSERT_TRUE(partition_->map_memory(*memory_).has_value());
+    vp_ = partition_->create_vp(0).value();
+    state_.page.rip = kCode;
+    state_.page.rflags = 2;
+    state_.page.efer = 0x500;
+    state_.page.segments[1].attributes = 0xa09b;
+  }
+
+  void code(std::vector<std::uint8_t> bytes) { ASSERT_TRUE(memory_->write(kCode, bytes)); }
+  void port_intercept(InterceptAccess access, std::uint16_t port, std::uint8_t info, unsigned length) {
+    state_.runs.push_back([=, this] {
+      state_.message = {};
+      state_.message.header.type = MessageType::IoPort;
+      abi::IoPortIntercept& io = state_.message.io_port;
+      io.header.access = access;
+      io.header.instruction_length_and_cr8 = static_cast<std::uint8_t>(length);
+      io.port = port;
+      io.access_info = info;
+      io.rax = state_.page.general[0];
+      state_.page.valid = 1;
+      return RunEnd::Intercept;
+    });
+  }
+  void memory_intercept(InterceptAccess access, std::uint64_t gpa, std::uint16_t execution_state = 0) {
+    state_.runs.push_back([=, this] {
+      state_.message = {};
+      state_.message.header.type = MessageType::UnmappedGpa;
+      abi::MemoryIntercept& memory = state_.message.memory;
+      memory.header.access = access;
+      memory.header.execution_state = execution_state;
+      memory.access_info = 2;
+      memory.gpa = gpa;
+      state_.page.valid = 1;
+      return RunEnd::Intercept;
+    });
+  }
+  void plain_intercept(MessageType type) {
+    state_.runs.push_back([=, this] {
+      state_.message = {};
+      state_.message.header.type = type;
+      return RunEnd::Intercept;
+    });
+  }
+  void end_with(RunEnd end) {
+    state_.runs.push_back([=] { return end; });
+  }
+  Exit run() {
+    auto exit = vp_->run();
+    EXPECT_TRUE(exit.has_value()) << exit.error().message();
+    return exit ? *exit : FailureExit{"error"};
+  }
+  std::uint64_t register_value(RegisterName name) { return state_.registers[name].low; }
+
+  FakeVidState state_;
+  std::unique_ptr<Engine> engine_;
+  std::unique_ptr<GuestMemory> memory_;
+  std::unique_ptr<Partition> partition_;
+  std::unique_ptr<VirtualProcessor> vp_;
+};
+
+TEST_F(NativeEngineTest, CreationInitializesMapsAndInterceptsAllPortsAndEois) {
+  EXPECT_TRUE(state_.initialized);
+  EXPECT_EQ(state_.mapped, std::vector<std::uint64_t>{0});
+  bool ports = false, eoi = false;
+  for (const auto& call : state_.hypercalls) {
+    if (call.code != HV_CALL_INSTALL_INTERCEPT) continue;
+    hv_install_intercept intercept;
+    ASSERT_EQ(call.input.size(), sizeof(intercept));
+    std::memcpy(&intercept, call.input.data(), sizeof(intercept));
+    ports |= intercept.intercept_type == HV_INTERCEPT_TYPE_IO_PORT_RANGE &&
+             intercept.intercept_parameter == 0xffff0000 && intercept.access_mask == 3;
+    eoi |= intercept.intercept_type == HV_INTERCEPT_TYPE_APIC_EOI && intercept.access_mask != 0;
+  }
+  EXPECT_TRUE(ports);
+  EXPECT_TRUE(eoi);
+  EXPECT_EQ(register_value(RegisterName::ExplicitSuspend), 0u);
+  EXPECT_TRUE(state_.registers.contains(RegisterName::ExplicitSuspend));
+}
+
+TEST_F(NativeEngineTest, APortWriteMovesOnAtOnce) {
+  state_.page.general[0] = 0x11223344;
+  port_intercept(InterceptAccess::Write, 0x3f8, 1, 2);
+  const auto port = std::get<PortExit>(run());
+  EXPECT_EQ(port.port, 0x3f8);
+  EXPECT_TRUE(port.write);
+  EXPECT_EQ(port.data, 0x44u);
+  EXPECT_EQ(state_.page.rip, kCode + 2);
+  EXPECT_EQ(state_.page.dirty, abi::kDirtyInstructionPointer);
+}
+
+TEST_F(NativeEngineTest, APortReadGoesIntoItsPartOfRax) {
+  const std::vector<std::pair<int, std::uint64_t>> expected = {
+      {1, 0xffffffffffffff89}, {2, 0xffffffffffff6789}, {4, 0x23456789}};
+  for (const auto& [size, value] : expected) {
+    state_.page.general[0] = ~0ull;
+    state_.page.rip = kCode;
+    port_intercept(InterceptAccess::Read, 0x60, static_cast<std::uint8_t>(size), 1);
+    EXPECT_FALSE(std::get<PortExit>(run()).write);
+    vp_->complete_read(0x123456789);
+    end_with(RunEnd::Cancelled);
+    vp_->cancel();
+    EXPECT_TRUE(std::holds_alternative<CancelledExit>(run()));
+    EXPECT_EQ(state_.page.general[0], value);
+    EXPECT_EQ(state_.page.rip, kCode + 1);
+    EXPECT_EQ(state_.last_dirty, abi::kDirtyInstructionPointer | abi::kDirtyGeneral);
+  }
+}
+
+TEST_F(NativeEngineTest, AddressesWrapAsWideAsTheCodeIs) {
+  state_.page.efer = 0;
+  state_.page.segments[1].attributes = 0x9b;
+  state_.page.rip = 0xffff;
+  port_intercept(InterceptAccess::Write, 0x80, 1, 2);
+  run();
+  EXPECT_EQ(state_.page.rip, 1u);
+}
+
+TEST_F(NativeEngineTest, AnMmioReadIsEmulated) {
+  code({0x8b, 0x03});  // MOV (%rbx), %eax
+  state_.page.general[0] = ~0ull;
+  state_.page.general[3] = 0xd0000010;
+  memory_intercept(InterceptAccess::Read, 0xd0000010);
+  const auto access = std::get<MmioExit>(run());
+  EXPECT_EQ(access.address, 0xd0000010u);
+  EXPECT_EQ(access.size, 4);
+  EXPECT_FALSE(access.write);
+  vp_->complete_read(0x87654321);
+  plain_intercept(MessageType::UnrecoverableException);
+  EXPECT_TRUE(std::holds_alternative<TripleFaultExit>(run()));
+  EXPECT_EQ(state_.page.general[0], 0x87654321u);
+  EXPECT_EQ(state_.page.rip, kCode + 2);
+  EXPECT_NE(state_.last_dirty & abi::kDirtyGeneral, 0u);
+}
+
+TEST_F(NativeEngineTest, AStringPortInstructionIsOneExitForEachElement) {
+  code({0xf3, 0x6e});  // REP OUTSB
+  state_.page.general[1] = 3;
+  state_.page.general[2] = 0x3f8;
+  state_.page.general[6] = 0x2000;
+  ASSERT_TRUE(memory_->write(0x2000, std::vector<std::uint8_t>{'a', 'b', 'c'}));
+  port_intercept(InterceptAccess::Write, 0x3f8, 1 | 8 | 16, 0);
+  for (const auto letter : {'a', 'b', 'c'})
+    EXPECT_EQ(std::get<PortExit>(run()).data, static_cast<std::uint32_t>(letter));
+  plain_intercept(MessageType::UnrecoverableException);
+  run();
+  EXPECT_EQ(state_.page.general[1], 0u);
+  EXPECT_EQ(state_.page.general[6], 0x2003u);
+  EXPECT_EQ(state_.page.rip, kCode + 2);
+}
+
+TEST_F(NativeEngineTest, AFaultOfAnEmulatedInstructionIsInjected) {
+  code({0x8b, 0x03});
+  state_.page.general[3] = 0x8000000000000000;  // not canonical
+  memory_intercept(InterceptAccess::Read, 0xd0000000);
+  plain_intercept(MessageType::UnrecoverableException);
+  EXPECT_TRUE(std::holds_alternative<TripleFaultExit>(run()));
+  // Pending, an exception with error code 0, vector 13.
+  EXPECT_EQ(register_value(RegisterName::PendingInterruption), 1u | 3u << 1 | 1u << 4 | 13u << 16);
+  EXPECT_EQ(state_.page.rip, kCode);
+}
+
+TEST_F(NativeEngineTest, SingleStepRaisesADebugExceptionBehindTheInstruction) {
+  state_.page.rflags = 0x102;
+  port_intercept(InterceptAccess::Write, 0x80, 1, 2);
+  run();
+  EXPECT_EQ(register_value(RegisterName::PendingInterruption), 1u | 3u << 1 | 1u << 16);
+  EXPECT_EQ(register_value(RegisterName::Dr6) & 0x4000, 0x4000u);
+}
+
+TEST_F(NativeEngineTest, WhatCannotBeEmulatedIsAFailureThatNamesIt) {
+  code({0x0f, 0xae, 0x03});  // FXSAVE (%rbx)
+  state_.page.general[3] = 0xd0000000;
+  memory_intercept(InterceptAccess::Write, 0xd0000000);
+  EXPECT_NE(std::get<FailureExit>(run()).why.find("0f ae 03"), std::string::npos);
+}
+
+TEST_F(NativeEngineTest, CodeAndEventsWithoutMemoryAreFailures) {
+  memory_intercept(InterceptAccess::Execute, 0xd0000000);
+  EXPECT_NE(std::get<FailureExit>(run()).why.find("executes"), std::string::npos);
+  memory_intercept(InterceptAccess::Write, 0xd0000000, 1 << 6);
+  EXPECT_NE(std::get<FailureExit>(run()).why.find("delivered"), std::string::npos);
+  plain_intercept(MessageType::InvalidVpRegister);
+  EXPECT_TRUE(std::holds_alternative<FailureExit>(run()));
+}
+
+TEST_F(NativeEngineTest, AnEndOfInterruptNamesItsVector) {
+  state_.runs.push_back([this] {
+    state_.message = {};
+    state_.message.header.type = MessageType::ApicEoi;
+    state_.message.eoi = {.vp_index = 0, .vector = 0x61};
+    return RunEnd::Intercept;
+  });
+  EXPECT_EQ(std::get<EoiExit>(run()).vector, 0x61);
+}
+
+TEST_F(NativeEngineTest, AnInterruptWindowIsAskedForAndReportedOnce) {
+  vp_->request_interrupt_window(true);
+  EXPECT_EQ(state_.cancels, 0);  // nobody runs it
+  plain_intercept(MessageType::InterruptionDeliverable);
+  EXPECT_TRUE(std::holds_alternative<InterruptWindowExit>(run()));
+  EXPECT_EQ(register_value(RegisterName::DeliverabilityNotifications), 2u);
+  ASSERT_TRUE(vp_->inject_external_interrupt(0x30).has_value());
+  ASSERT_EQ(state_.interrupts.size(), 1u);
+  EXPECT_EQ(state_.interrupts[0].interrupt_type, static_cast<std::uint32_t>(HV_INTERRUPT_TYPE_EXTINT));
+  EXPECT_EQ(state_.interrupts[0].vector, 0x30u);
+  // A notification that nobody wants any more is not an exit.
+  plain_intercept(MessageType::InterruptionDeliverable);
+  plain_intercept(MessageType::UnrecoverableException);
+  EXPECT_TRUE(std::holds_alternative<TripleFaultExit>(run()));
+}
+
+TEST_F(NativeEngineTest, AWishForAWindowWhileTheGuestRunsIsHeard) {
+  state_.runs.push_back([this] {
+    std::jthread other([this] { vp_->request_interrupt_window(true); });
+    other.join();
+    EXPECT_EQ(state_.cancels, 1);
+    return RunEnd::Cancelled;
+  });
+  plain_intercept(MessageType::InterruptionDeliverable);
+  EXPECT_TRUE(std::holds_alternative<InterruptWindowExit>(run()));
+}
+
+TEST_F(NativeEngineTest, MessagesBecomeInterruptRequests) {
+  partition_->send_interrupt({.address = 0xfee01004, .data = 0xc161});  // to logical 1, lowest priority, level
+  ASSERT_EQ(state_.interrupts.size(), 1u);
+  EXPECT_EQ(state_.interrupts[0].interrupt_type, static_cast<std::uint32_t>(HV_INTERRUPT_TYPE_LOWEST_PRIORITY));
+  EXPECT_EQ(state_.interrupts[0].flags, HV_INTERRUPT_LEVEL_TRIGGERED | HV_INTERRUPT_LOGICAL_DESTINATION);
+  EXPECT_EQ(state_.interrupts[0].destination, 1u);
+  EXPECT_EQ(state_.interrupts[0].vector, 0x61u);
+}
+
+TEST_F(NativeEngineTest, RegistersByNameSeeWhatTheRegisterPageHas) {
+  port_intercept(InterceptAccess::Write, 0x80, 1, 2);
+  run();
+  RegisterAssignment rip{.name = RegisterName::Rip, .value = {}};
+  ASSERT_TRUE(vp_->get_registers(std::span(&rip, 1)).has_value());
+  EXPECT_EQ(rip.value.number, kCode + 2);
+  EXPECT_EQ(state_.page.dirty, 0u);
+}
+
+TEST_F(NativeEngineTest, AnotherInterfaceVersionIsRefused) {
+  state_.information.vid_version = 7;
+  EXPECT_FALSE(engine_over(std::make_unique<FakeVid>(state_)).has_value());
+  state_.information.vid_version = BULKHEAD_VID_VERSION;
+  state_.information.hypervisor.abi_level = 9;
+  EXPECT_FALSE(engine_over(std::make_unique<FakeVid>(state_)).has_value());
+}
+
+}  // namespace
+}  // namespace bulkhead::engine::native
