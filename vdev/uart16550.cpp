@@ -53,7 +53,7 @@ Uart16550::Uart16550(std::string name, std::uint16_t base, InterruptLine& line, 
     : name_(std::move(name)), ports_{{{base, static_cast<std::uint16_t>(base + 7)}}}, line_(line), backend_(backend) {}
 
 std::size_t Uart16550::receive(std::span<const std::uint8_t> bytes) {
-  if (!running_ || loopback()) return 0;
+  if (!running_ || !takes_input()) return 0;
   const std::size_t room = capacity() - std::min(capacity(), registers_.received.count);
   const std::size_t taken = std::min(bytes.size(), room);
   for (std::uint8_t byte : bytes.first(taken)) registers_.received.push(byte);
@@ -62,7 +62,7 @@ std::size_t Uart16550::receive(std::span<const std::uint8_t> bytes) {
 }
 
 bool Uart16550::receive_break() {
-  if (!running_ || loopback() || registers_.received.count > 0) return false;
+  if (!running_ || !takes_input() || registers_.received.count > 0) return false;
   registers_.received.push(0);
   registers_.line_errors |= kLineBreak;
   update_line();
@@ -78,7 +78,7 @@ void Uart16550::transmit_ready() {
 void Uart16550::start() {
   running_ = true;
   transmit_ready();
-  if (registers_.received.count < capacity()) backend_.receive_ready();
+  if (takes_input() && registers_.received.count < capacity()) backend_.receive_ready();
 }
 
 void Uart16550::reset() {
@@ -243,7 +243,7 @@ void Uart16550::write_fifo_control(std::uint8_t value) {
 
 void Uart16550::write_modem_control(std::uint8_t value) {
   const std::uint8_t lines_before = modem_lines();
-  const bool was_loopback = loopback();
+  const bool took_input = takes_input();
   registers_.modem_control = value & 0x1f;
   const std::uint8_t changed = lines_before ^ modem_lines();
   if (changed & kModemCts) registers_.modem_deltas |= 1 << 0;
@@ -251,7 +251,7 @@ void Uart16550::write_modem_control(std::uint8_t value) {
   if ((changed & kModemRing) && (lines_before & kModemRing)) registers_.modem_deltas |= 1 << 2;
   if (changed & kModemCarrier) registers_.modem_deltas |= 1 << 3;
   update_line();
-  if (running_ && was_loopback && !loopback() && registers_.received.count < capacity()) backend_.receive_ready();
+  if (running_ && !took_input && takes_input() && registers_.received.count < capacity()) backend_.receive_ready();
 }
 
 std::size_t Uart16550::receive_trigger() const {

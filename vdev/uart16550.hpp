@@ -7,6 +7,9 @@
 //
 //   guest ── THR ──▶ transmit FIFO (16) ── transmit ──▶ backend      stays in the FIFO until the backend has room
 //   guest ◀── RBR ── receive FIFO (16) ◀── receive ──── backend      takes what fits; receive_ready asks for more
+//
+// Nothing is received until the guest requests to send (RTS), which it does when it opens the port. What is typed or
+// piped in before that waits, instead of being lost when the guest sets the port up.
 #pragma once
 
 #include <array>
@@ -36,7 +39,7 @@ class Uart16550 final : public BytePortDevice, public state::StateUnit {
   /// `base` is the first of eight ports. The line and the backend must live longer than the UART.
   Uart16550(std::string name, std::uint16_t base, InterruptLine& line, SerialBackend& backend);
 
-  /// Bytes arrive on the line. Gives how many were taken: none while stopped or in loopback.
+  /// Bytes arrive on the line. Gives how many were taken: none while stopped, in loopback or without RTS.
   /// SerialBackend::receive_ready is called when it is worth to offer the rest.
   std::size_t receive(std::span<const std::uint8_t> bytes);
   /// A break arrives on the line. False if the guest has not read all that came before it; offer it again.
@@ -92,6 +95,7 @@ class Uart16550 final : public BytePortDevice, public state::StateUnit {
   void write_modem_control(std::uint8_t value);
 
   bool loopback() const { return registers_.modem_control & 0x10; }
+  bool takes_input() const { return (registers_.modem_control & 0x12) == 0x02; }  // RTS, and no loopback
   bool fifos_enabled() const { return registers_.fifo_control & 1; }
   bool divisor_access() const { return registers_.line_control & 0x80; }
   std::size_t capacity() const { return fifos_enabled() ? kFifoSize : 1; }

@@ -23,6 +23,7 @@ class Uart16550Test : public ::testing::Test {
   Uart16550Test() {
     backend_.uart = &uart_;
     uart_.start();
+    out(kModemControl, 0x03);  // the port is open
   }
   std::uint32_t in(Register port) { return uart_.read_port(static_cast<std::uint16_t>(kBase + port), 1); }
   void out(Register port, std::uint32_t value) { uart_.write_port(static_cast<std::uint16_t>(kBase + port), 1, value); }
@@ -110,7 +111,7 @@ TEST_F(Uart16550Test, Out2OpensTheInterruptLine) {
 }
 
 TEST_F(Uart16550Test, ReceiveInterruptsFollowPriorityAndTrigger) {
-  out(kModemControl, 0x08);
+  out(kModemControl, 0x0a);
   out(static_cast<Register>(2), 0x81);  // FIFOs, trigger 8
   out(kEnable, 0x07);
   in(kIdentification);
@@ -133,6 +134,16 @@ TEST_F(Uart16550Test, APasteOf64KibLosesNothing) {
   std::string received;
   while (in(kLineStatus) & 1) received.push_back(static_cast<char>(in(kData)));
   EXPECT_EQ(received, paste);
+}
+
+TEST_F(Uart16550Test, WhatArrivesBeforeThePortIsOpenWaits) {
+  out(kModemControl, 0);
+  arrive("early");
+  EXPECT_EQ(in(kLineStatus) & 1, 0u);
+  EXPECT_FALSE(uart_.receive_break());
+  out(static_cast<Register>(2), 0x07);  // as a guest that sets the port up, and empties its FIFOs
+  out(kModemControl, 0x03);
+  EXPECT_EQ(read_all(), "early");
 }
 
 TEST_F(Uart16550Test, WithoutFifosOneByteAtATime) {
@@ -165,7 +176,7 @@ TEST_F(Uart16550Test, LoopbackReturnsBytesAndOverruns) {
   backend_.to_send = "z";
   backend_.offer();
   EXPECT_EQ(in(kLineStatus) & 1, 0u);  // the line is cut off in loopback
-  out(kModemControl, 0);
+  out(kModemControl, 0x02);
   EXPECT_EQ(read_all(), "z");
 }
 

@@ -16,6 +16,7 @@ using namespace std::chrono_literals;
 
 constexpr std::uint16_t kData = vdev::Uart16550::kCom1;
 constexpr std::uint16_t kFifoControl = kData + 2;
+constexpr std::uint16_t kModemControl = kData + 4;
 constexpr std::uint16_t kLineStatus = kData + 5;
 constexpr std::uint32_t kDataReady = 0x01;
 constexpr std::uint32_t kTransmitterEmpty = 0x20;
@@ -89,6 +90,7 @@ TEST_F(SerialConnectionTest, ThePeerGetsWhatTheGuestSends) {
 
 TEST_F(SerialConnectionTest, TheGuestGetsAllThatThePeerSendsThoughTheFifoIsSmall) {
   uart_->write_port(kFifoControl, 1, 1);
+  uart_->write_port(kModemControl, 1, 2);
   const std::string text = "a line that is longer than the FIFO of sixteen bytes and than one read of the event loop\n";
   ASSERT_EQ(write(peer_.get(), text.data(), text.size()), static_cast<ssize_t>(text.size()));
   std::string received;
