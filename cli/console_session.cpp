@@ -22,6 +22,18 @@ namespace {
 constexpr std::size_t kChunk = 4096;
 constexpr std::chrono::seconds kPatience{5};
 
+const int kFailed = worker::exit_status({worker::EndingKind::Failed});
+
+std::string text_in(const nlohmann::json& object, const char* name) {
+  const auto found = object.find(name);
+  return found != object.end() && found->is_string() ? found->get<std::string>() : "";
+}
+
+int number_in(const nlohmann::json& object, const char* name, int otherwise) {
+  const auto found = object.find(name);
+  return found != object.end() && found->is_number_integer() ? found->get<int>() : otherwise;
+}
+
 sigset_t ending_signals() {
   sigset_t signals;
   sigemptyset(&signals);
@@ -168,19 +180,20 @@ void ConsoleSession::read_reports() {
 void ConsoleSession::take_report(const std::string& line) {
   const auto report = nlohmann::json::parse(line, nullptr, false);
   if (!report.is_object()) return;
-  const std::string event = report.value("event", "");
+  const std::string event = text_in(report, "event");
   if (event == "started") guest_started_ = true;
-  if (event == "restarted") fmt::print(stderr, "bulkhead: restarted after {}\n", report.value("why", ""));
-  if (event == "ended") {
-    const std::string detail = left_because_.empty() ? report.value("detail", "") : left_because_;
-    const std::string value = report.contains("value") ? fmt::format(" with value {}", report.value("value", 0u)) : "";
-    reported_ = WorkerEnd{
-        .status = report.value("status", worker::exit_status({worker::EndingKind::Failed, ""})),
-        .line = report.value("how", "") + value + (detail.empty() ? "" : fmt::format(" ({})", detail)),
-        .started = guest_started_,
-    };
-    if (!guest_started_) reported_->line = detail;
+  if (event == "restarted") fmt::print(stderr, "bulkhead: restarted after {}\n", text_in(report, "why"));
+  if (event != "ended") return;
+
+  const std::string detail = left_because_.empty() ? text_in(report, "detail") : left_because_;
+  if (!guest_started_) {
+    reported_ = WorkerEnd{number_in(report, "status", kFailed), detail, false};
+    return;
   }
+  std::string ending = text_in(report, "how");
+  if (report.contains("value")) ending += fmt::format(" with value {}", number_in(report, "value", 0));
+  if (!detail.empty()) ending += fmt::format(" ({})", detail);
+  reported_ = WorkerEnd{number_in(report, "status", kFailed), ending, true};
 }
 
 void ConsoleSession::drain_console() {
