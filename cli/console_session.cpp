@@ -57,7 +57,8 @@ ConsoleSession::~ConsoleSession() {
   sigprocmask(SIG_UNBLOCK, &signals, nullptr);
 }
 
-WorkerEnd ConsoleSession::run() {
+WorkerEnd ConsoleSession::run(InputKind input) {
+  input_kind_ = input;
   while (!worker_gone_) {
     const int timeout = milliseconds_to_kill();
     if (timeout == 0) worker_.signal(SIGKILL);
@@ -100,7 +101,7 @@ void ConsoleSession::read_input() {
     return;
   }
   const std::string_view typed(keys.data(), static_cast<std::size_t>(count));
-  const auto leave = user_.keys ? typed.find(kLeaveKey) : std::string_view::npos;
+  const auto leave = input_kind_ == InputKind::Keys ? typed.find(kLeaveKey) : std::string_view::npos;
   to_console_ += typed.substr(0, leave);
   if (leave != std::string_view::npos) {
     user_.input = -1;

@@ -11,6 +11,7 @@
 #include <sys/types.h>
 
 #include <chrono>
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <vector>
@@ -29,21 +30,25 @@ struct WorkerEnd {
 };
 
 struct ConsoleDescriptors {
-  int input;   // the user's; negative: none
+  int input;  // the user's; negative: none
   int output;
-  bool keys;   // the input is a terminal in raw mode: Ctrl-] leaves
 };
+
+/// What the user's input is: keys of a terminal in raw mode, of which Ctrl-] leaves, or any bytes.
+enum class InputKind : std::uint8_t { Bytes, Keys };
 
 class ConsoleSession {
  public:
   static constexpr char kLeaveKey = 0x1d;  // Ctrl-]
 
-  /// `console` is our end of the socket that is the guest's COM1; none: the guest has no console here.
+  /// `console` is our end of the socket that is the guest's COM1; none: the guest has no console here. From here to the
+  /// end of this object, signals that would end this process end the worker instead, so that the caller can change the
+  /// terminal and is sure to change it back.
   ConsoleSession(WorkerProcess& worker, engine::FileDescriptor console, ConsoleDescriptors user);
   ~ConsoleSession();
 
   /// Passes bytes on until the worker has ended.
-  WorkerEnd run();
+  WorkerEnd run(InputKind input);
 
  private:
   void wait_for_events(int timeout);
@@ -63,6 +68,7 @@ class ConsoleSession {
   WorkerProcess& worker_;
   engine::FileDescriptor console_;
   ConsoleDescriptors user_;
+  InputKind input_kind_ = InputKind::Bytes;
   engine::FileDescriptor signals_;
 
   std::string to_screen_;

@@ -98,10 +98,9 @@ int run_machine(const RunOptions& options) {
   if (at_terminal) fmt::print(stderr, "bulkhead: console of '{}'; Ctrl-] leaves and ends it\n", options.name);
   WorkerEnd end{};
   {
+    ConsoleSession session(*started, std::move(console->user), {.input = STDIN_FILENO, .output = STDOUT_FILENO});
     RawTerminal raw(at_terminal ? STDIN_FILENO : -1);
-    ConsoleSession session(*started, std::move(console->user),
-                           {.input = STDIN_FILENO, .output = STDOUT_FILENO, .keys = raw.active()});
-    end = session.run();
+    end = session.run(raw.active() ? InputKind::Keys : InputKind::Bytes);
   }
   if (!end.started) return refuse(options, end.line);
   fmt::print(stderr, "{}bulkhead: {}: {}\n", at_terminal ? "\n" : "", options.name, end.line);

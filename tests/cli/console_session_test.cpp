@@ -10,7 +10,6 @@
 
 #include <array>
 #include <fstream>
-#include <thread>
 
 #include "cli/terminal.hpp"
 
@@ -55,10 +54,10 @@ class ConsoleSessionTest : public testing::Test {
     worker_.emplace(std::move(*worker));
   }
 
-  WorkerEnd run(bool keys = false) {
+  WorkerEnd run(InputKind input = InputKind::Bytes) {
     ConsoleSession session(*worker_, std::move(console_),
-                           {.input = input_.reader.get(), .output = output_.writer.get(), .keys = keys});
-    return session.run();
+                           {.input = input_.reader.get(), .output = output_.writer.get()});
+    return session.run(input);
   }
 
   void type(std::string_view text) {
@@ -114,7 +113,7 @@ TEST_F(ConsoleSessionTest, TheLeaveKeyEndsTheMachine) {
       "0.05; done");
   type("before\n\x1d");
   type("after");
-  const auto end = run(true);
+  const auto end = run(InputKind::Keys);
   EXPECT_EQ(end.status, 84);
   EXPECT_EQ(end.line, "stopped (left by Ctrl-])");
 }
@@ -138,13 +137,8 @@ TEST_F(ConsoleSessionTest, GarbageInReportsIsIgnored) {
 }
 
 TEST_F(ConsoleSessionTest, ASignalEndsTheMachine) {
-  start_worker("while :; do sleep 0.05; done");
-  std::thread sender([process = getpid()] {
-    std::this_thread::sleep_for(std::chrono::milliseconds(200));
-    kill(process, SIGTERM);
-  });
+  start_worker("sleep 0.2; kill -TERM $PPID; while :; do sleep 0.05; done");
   const auto end = run();
-  sender.join();
   EXPECT_EQ(end.status, 84);
   EXPECT_EQ(end.line, "stopped (signal TERM)");
 }
