@@ -125,6 +125,13 @@ std::string Machine::must_run(std::string_view command, Seconds limit) {
   return answer.output;
 }
 
+std::string Machine::kernel_complaints() {
+  return run("dmesg | grep -E 'rcu.*(stall|self-detected)|soft lockup|hard LOCKUP|blocked for "
+             "more|clocksource.*unstable|"
+             "BUG:|WARNING: CPU|Call Trace|Oops'")
+      .output;
+}
+
 void Machine::type(std::string_view keys) {
   while (!keys.empty()) {
     const ssize_t length = ::write(to_console_, keys.data(), keys.size());

@@ -63,6 +63,9 @@ class Machine {
   /// The same, and the status must be 0. Returns the output.
   std::string must_run(std::string_view command, Seconds limit = Seconds(60));
 
+  /// The lines of the root's kernel log that no healthy kernel writes: stalls, lockups, warnings with a trace.
+  std::string kernel_complaints();
+
   /// Sends keys to the root's console.
   void type(std::string_view keys);
   /// Waits until `mark` appears on the root's console, after what was waited for before. Returns what came up to it.

@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Bad input to `bulkhead run` gets one clear line and a status that is not 0.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+#include "tests/lab/child.hpp"
+
+namespace bulkhead::lab {
+namespace {
+
+struct BadInput {
+  std::string arguments;
+  std::string fragment;  // of the line
+};
+
+TEST(BadInput, GetsOneLineAndAStatus) {
+  Machine machine;
+  const std::string kernel = "--kernel /child/6.1-cloud/vmlinuz ";
+  const std::vector<BadInput> cases = {
+      {"", "--kernel"},
+      {"--kernel /nothing", "/nothing"},
+      {"--kernel /init", "/init"},
+      {"--kernel /child", "/child"},
+      {kernel + "--initrd /nothing", "/nothing"},
+      {kernel + "--memory 1000G", "memory"},
+      {kernel + "--memory 0", "memory"},
+      {kernel + "--memory much", "much"},
+      {kernel + "--vps 0", "vps"},
+      {kernel + "--vps 9999", "9999"},
+      {kernel + "--engine kvm", "kvm"},
+      {kernel + "--nonsense", "nonsense"},
+  };
+  for (const auto& [arguments, fragment] : cases) {
+    SCOPED_TRACE(arguments);
+    const Answer answer = machine.run("bulkhead run " + arguments + " </dev/null 2>&1");
+    EXPECT_NE(answer.status, 0);
+    EXPECT_EQ(std::ranges::count(answer.output, '\n'), 1) << answer.output;
+    EXPECT_THAT(answer.output, testing::HasSubstr(fragment));
+  }
+  EXPECT_THAT(machine.must_run("hypervisor-information"), testing::HasSubstr("partitions 0\n"));
+}
+
+TEST(BadInput, NoDriverIsSaid) {
+  Machine machine;
+  machine.must_run("rmmod bulkhead");
+  const Answer answer = machine.run("bulkhead run --kernel /child/6.1-cloud/vmlinuz --engine native </dev/null 2>&1");
+  EXPECT_NE(answer.status, 0);
+  EXPECT_EQ(std::ranges::count(answer.output, '\n'), 1) << answer.output;
+  EXPECT_THAT(answer.output, testing::HasSubstr("/dev/bulkhead"));
+}
+
+}  // namespace
+}  // namespace bulkhead::lab

@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Command lines for the root's shell that run children, and what they are expected to say.
+#pragma once
+
+#include <string>
+
+#include "tests/lab/machine.hpp"
+
+namespace bulkhead::lab {
+
+/// A stock Linux with lab/child/init.
+struct LinuxChild {
+  std::string engine = "native";
+  std::string kernel = "6.1-cloud";
+  unsigned vps = 1;
+  std::string mode = "report";
+  std::string words = {};    // more for the kernel command line
+  std::string options = {};  // more for bulkhead run
+};
+std::string command_of(const LinuxChild& child);
+
+/// One of the images of tests/guests.
+struct TinyGuest {
+  std::string name;
+  unsigned vps = 2;
+  std::string words = {};
+  std::string options = {};
+};
+std::string command_of(const TinyGuest& guest);
+
+/// What is below the root for children on this engine.
+MachineSettings machine_for(const std::string& engine, unsigned processors = 2);
+
+/// A name for ctest: the text without what is neither letter nor digit.
+std::string test_name(std::string text);
+
+}  // namespace bulkhead::lab

@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A child that does its worst harms nobody but itself; and when it has gone, nothing of it is left.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <map>
+#include <sstream>
+
+#include "tests/lab/child.hpp"
+
+namespace bulkhead::lab {
+namespace {
+
+using testing::ContainsRegex;
+using testing::HasSubstr;
+
+/// "name value" lines, as hypervisor-information prints them.
+std::map<std::string, std::uint64_t> hypervisor_figures(Machine& machine) {
+  std::istringstream lines(machine.must_run("hypervisor-information"));
+  std::map<std::string, std::uint64_t> figures;
+  std::string name;
+  std::uint64_t value = 0;
+  while (lines >> name >> value) figures[name] = value;
+  return figures;
+}
+
+std::int64_t free_kib(Machine& machine) {
+  return std::stoll(
+      machine.must_run("sync; echo 3 >/proc/sys/vm/drop_caches; awk '/^MemFree/ { print $2 }' /proc/meminfo"));
+}
+
+struct HostileGuest {
+  std::string name;
+  std::string words;
+  bool stops_by_itself;
+};
+
+TEST(Isolation, HostileGuestsDisturbNoOtherChildAndNotTheRoot) {
+  Machine machine;
+  machine.must_run(command_of(LinuxChild{.mode = "load", .words = "child.seconds=150"}) +
+                   " >/tmp/neighbour 2>&1 & echo $! >/tmp/neighbour.pid");
+  const std::vector<HostileGuest> guests = {
+      {"apic_garbage", "", true},  {"hypercalls", "", true},
+      {"ipi_storm", "", true},     {"msr", "", true},
+      {"ports", "", true},         {"start_abuse", "", true},
+      {"unmapped", "", true},      {"virtualization", "", true},
+      {"endless_loop", "", false}, {"ipi_storm", "forever", false},
+  };
+  for (const auto& [name, words, stops_by_itself] : guests) {
+    SCOPED_TRACE(name + " " + words);
+    const std::string command = command_of(TinyGuest{.name = name, .words = words});
+    if (stops_by_itself) {
+      const Answer answer = machine.run(command, Seconds(300));
+      EXPECT_EQ(answer.status, 0) << answer.output;
+      EXPECT_THAT(answer.output, ContainsRegex("END [0-9]+ 0\n")) << answer.output;
+    } else {
+      const Answer answer = machine.run("timeout 8 " + command, Seconds(60));
+      EXPECT_EQ(answer.status, 84) << answer.output;
+    }
+  }
+  machine.must_run("while kill -0 $(cat /tmp/neighbour.pid) 2>/dev/null; do sleep 1; done", Seconds(400));
+  EXPECT_THAT(machine.must_run("cat /tmp/neighbour"), HasSubstr("child: load: good"));
+  EXPECT_EQ(machine.kernel_complaints(), "");
+  EXPECT_EQ(hypervisor_figures(machine).at("partitions"), 0u);
+}
+
+TEST(Isolation, AKilledWorkerLeavesNothing) {
+  Machine machine;
+  const std::string child = command_of(LinuxChild{.vps = 2, .mode = "load"}) + " >/dev/null 2>&1";
+  machine.must_run("timeout 3 " + child + "; true");
+  const auto before = hypervisor_figures(machine);
+  const std::int64_t free_before = free_kib(machine);
+  // From the moment it starts to the middle of the child's boot.
+  for (int tenths = 0; tenths < 40; tenths += 2) {
+    machine.must_run("(" + child + ") & sleep " + std::to_string(tenths / 10) + "." + std::to_string(tenths % 10) +
+                     "; kill -9 $(pidof bulkhead-vmwp) 2>/dev/null; wait; true");
+  }
+  EXPECT_EQ(hypervisor_figures(machine), before);
+  EXPECT_GT(free_kib(machine), free_before - 8192);
+  EXPECT_EQ(machine.kernel_complaints(), "");
+}
+
+TEST(Isolation, AThousandChildrenLeaveTheSameMemory) {
+  Machine machine;
+  const std::string child = command_of(TinyGuest{.name = "hello", .vps = 1}) + " >/dev/null 2>&1 || echo failed";
+  const auto cycles = [&](int count) {
+    return machine.must_run("for n in $(seq " + std::to_string(count) + "); do " + child + "; done", Seconds(1000));
+  };
+  EXPECT_EQ(cycles(20), "");
+  const auto before = hypervisor_figures(machine);
+  const std::int64_t free_before = free_kib(machine);
+  EXPECT_EQ(cycles(1000), "");
+  EXPECT_EQ(hypervisor_figures(machine), before);
+  EXPECT_GT(free_kib(machine), free_before - 8192);
+  EXPECT_EQ(machine.kernel_complaints(), "");
+}
+
+}  // namespace
+}  // namespace bulkhead::lab
