@@ -42,7 +42,7 @@ void io_address(ByteWriter& writer, std::uint16_t port, std::uint8_t bytes, std:
   if (bytes == 0) {
     writer.zeros(12);
   } else {
-    writer.u8(1).u8(bytes * 8u).u8(0).u8(access).u64(port);
+    writer.u8(1).u8(std::uint64_t{bytes} * 8).u8(0).u8(access).u64(port);
   }
 }
 

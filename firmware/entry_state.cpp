@@ -16,7 +16,7 @@ constexpr std::uint64_t kCode64 = 0x00af'9b00'0000'ffff;
 constexpr std::uint64_t kCode32 = 0x00cf'9b00'0000'ffff;
 constexpr std::uint64_t kData = 0x00cf'9300'0000'ffff;
 constexpr std::uint16_t kTaskSegmentBusy = 0x008b;
-constexpr std::size_t kGdtSize = 4 * 8;
+constexpr std::size_t kGdtSize = 4 * sizeof(std::uint64_t);
 
 constexpr std::uint64_t kCr0ProtectedMode = 0x11;  // PE, ET
 constexpr std::uint64_t kCr0Paging = 0x8000'0031;  // PG, NE, ET, PE
@@ -27,7 +27,7 @@ constexpr std::uint64_t kRflagsNone = 2;
 // Page table entries: present, writable; in a page directory also a page of 2 MiB.
 constexpr std::uint64_t kTableEntry = 0x3;
 constexpr std::uint64_t kLargePage = 0x83;
-constexpr unsigned kPageDirectories = 4;
+constexpr std::uint64_t kPageDirectories = 4;
 
 void add(EntryState& state, RegisterName name, std::uint64_t value) {
   engine::RegisterAssignment assignment{name, {}};
@@ -78,7 +78,7 @@ Result<> write_page_tables(engine::GuestMemory& memory) {
   constexpr std::uint64_t kDirectories = kPointers + kPage;
   ByteWriter tables;
   tables.u64(kPointers | kTableEntry).align(kPage);
-  for (unsigned i = 0; i < kPageDirectories; ++i) tables.u64((kDirectories + i * kPage) | kTableEntry);
+  for (std::uint64_t i = 0; i < kPageDirectories; ++i) tables.u64((kDirectories + i * kPage) | kTableEntry);
   tables.align(kPage);
   for (std::uint64_t page = 0; page < kPageDirectories * 512; ++page) tables.u64(page << 21 | kLargePage);
   if (!memory.write(kPageTables, tables.content())) return fail("the machine has no memory for page tables");

@@ -48,7 +48,7 @@ constexpr std::uint8_t kLoadedHigh = 1 << 0;
 constexpr std::uint16_t kKernel64 = 1 << 0;
 constexpr std::uint8_t kUndefinedLoader = 0xff;
 constexpr std::uint64_t k64BitEntryOffset = 0x200;
-constexpr std::uint64_t kMib = 1024 * 1024;
+constexpr std::uint64_t kMib = 1 << 20;
 constexpr std::uint64_t kPageMask = 0xfff;
 
 /// What the kernel's header says, checked.

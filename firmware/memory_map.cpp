@@ -9,7 +9,7 @@
 namespace bulkhead::firmware {
 namespace {
 
-constexpr std::uint64_t kSmallest = 2 * 1024 * 1024;
+constexpr std::uint64_t kSmallest = 2 << 20;
 
 }  // namespace
 

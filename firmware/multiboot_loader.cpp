@@ -32,7 +32,7 @@ constexpr std::uint32_t kHasLoaderName = 1 << 9;
 constexpr std::size_t kInformationSize = 116;
 constexpr std::size_t kModuleEntrySize = 16;
 constexpr std::uint64_t kPage = 0x1000;
-constexpr std::uint64_t kMib = 1024 * 1024;
+constexpr std::uint64_t kMib = 1 << 20;
 
 struct Header {
   std::size_t offset;  // in the file

@@ -10,22 +10,21 @@ namespace {
 constexpr std::uint16_t kIndexPort = 0x70;
 constexpr std::uint16_t kDataPort = 0x71;
 
-enum Register : std::uint8_t {
-  kSeconds = 0,
-  kSecondsAlarm = 1,
-  kMinutes = 2,
-  kMinutesAlarm = 3,
-  kHours = 4,
-  kHoursAlarm = 5,
-  kWeekday = 6,
-  kDay = 7,
-  kMonth = 8,
-  kYear = 9,
-  kA = 10,
-  kB = 11,
-  kC = 12,
-  kD = 13,
-};
+// Registers.
+constexpr std::uint8_t kSeconds = 0;
+constexpr std::uint8_t kSecondsAlarm = 1;
+constexpr std::uint8_t kMinutes = 2;
+constexpr std::uint8_t kMinutesAlarm = 3;
+constexpr std::uint8_t kHours = 4;
+constexpr std::uint8_t kHoursAlarm = 5;
+constexpr std::uint8_t kWeekday = 6;
+constexpr std::uint8_t kDay = 7;
+constexpr std::uint8_t kMonth = 8;
+constexpr std::uint8_t kYear = 9;
+constexpr std::uint8_t kA = 10;
+constexpr std::uint8_t kB = 11;
+constexpr std::uint8_t kC = 12;
+constexpr std::uint8_t kD = 13;
 
 constexpr std::uint8_t kUpdateInProgress = 1 << 7;  // A
 constexpr std::uint8_t kDividerReset = 0x60;        // A: 11x holds the divider in reset
@@ -211,19 +210,22 @@ void Rtc::time_to_registers(std::int64_t seconds) {
 // A guest may write anything; what is no date becomes the nearest that is one.
 std::int64_t Rtc::registers_to_time() const {
   using namespace std::chrono;
-  unsigned hour = decode(registers_[kHours]);
+  std::int64_t hour = decode(registers_[kHours]);
   if (!(registers_[kB] & k24Hours)) {
     hour = decode(registers_[kHours] & static_cast<std::uint8_t>(~kAfternoon)) % 12;
     if (registers_[kHours] & kAfternoon) hour += 12;
   }
-  const unsigned year_number =
-      std::min(decode(registers_[kCenturyIndex]), 99u) * 100 + std::min(decode(registers_[kYear]), 99u);
-  const year year_of(static_cast<int>(year_number));
+  const auto two_digits = [this](std::uint8_t index) {
+    return std::min(static_cast<int>(decode(registers_[index])), 99);
+  };
+  const year year_of(two_digits(kCenturyIndex) * 100 + two_digits(kYear));
   const month month_of(std::clamp(decode(registers_[kMonth]), 1u, 12u));
   const unsigned last = static_cast<unsigned>((year_of / month_of / std::chrono::last).day());
   const sys_days day = year_of / month_of / std::clamp(decode(registers_[kDay]), 1u, last);
-  return std::int64_t{day.time_since_epoch().count()} * kSecondsPerDay + std::min(hour, 23u) * 3600 +
-         std::min(decode(registers_[kMinutes]), 59u) * 60 + std::min(decode(registers_[kSeconds]), 59u);
+  const std::int64_t minute = std::min(decode(registers_[kMinutes]), 59u);
+  const std::int64_t second = std::min(decode(registers_[kSeconds]), 59u);
+  return std::int64_t{day.time_since_epoch().count()} * kSecondsPerDay + std::min<std::int64_t>(hour, 23) * 3600 +
+         minute * 60 + second;
 }
 
 /// The first second after `after` at which all three alarm bytes match.
@@ -250,7 +252,7 @@ std::optional<std::int64_t> Rtc::next_alarm(std::int64_t after) const {
   const std::int64_t day = begin - second_of_day;
   const auto hour = static_cast<unsigned>(second_of_day / 3600);
   const auto minute = static_cast<unsigned>(second_of_day / 60 % 60);
-  const auto at = [&](unsigned h, unsigned m, unsigned s) { return day + std::int64_t{h} * 3600 + m * 60 + s; };
+  const auto at = [day](std::int64_t h, std::int64_t m, std::int64_t s) { return day + h * 3600 + m * 60 + s; };
   if (hour_from(hour) == hour) {
     const auto second = second_from(static_cast<unsigned>(second_of_day % 60));
     if (second && minute_from(minute) == minute) return at(hour, minute, *second);
