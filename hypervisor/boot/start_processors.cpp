@@ -31,6 +31,7 @@ void create_processor(std::uint32_t index, std::uint32_t apic_id) {
   const Frame stack = take(2, 2);
   auto* processor = new (machine::frame_pointer(stack)) LogicalProcessor;
   processor->index = index;
+  processor->address_space += index;
   processor->apic_id = apic_id;
   processor->host_save_area = take().address();
   processor->root_frames = take(3);

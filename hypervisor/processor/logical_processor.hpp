@@ -57,9 +57,11 @@ struct LogicalProcessor {
   VpHardware* running = nullptr;  // for panic messages
   std::uint64_t host_save_area = 0;
 
-  /// Address space identifiers: 0 is the hypervisor's, 1 the root's. A generation ends when they have all been given out.
+  /// Address space identifiers: 0 is the hypervisor's, 1 the root's, the others are given to children in turn. When they are used
+  /// up a new generation begins. `address_space` names processor (low bits) and generation: no two are the same, none is 0.
+  static constexpr std::uint64_t kAddressSpaceGeneration = 256;
   std::uint32_t next_asid = 2;
-  std::uint64_t asid_generation = 1;
+  std::uint64_t address_space = kAddressSpaceGeneration;
 
   static LogicalProcessor& current() {
     std::uintptr_t stack;

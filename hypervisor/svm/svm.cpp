@@ -46,7 +46,7 @@ const char* find_features() {
   const machine::CpuidResult svm = machine::host_cpuid(0x8000000a, 0);
   if (!has(svm.edx, 0)) return "the processor has no nested paging";
   if (svm.ebx < 4) return "the processor has too few address space identifiers";
-  features.next_rip = has(svm.edx, 3);
+  features.next_rip = has(svm.edx, 3) ? ~std::uint64_t{0} : 0;
   features.flush_by_asid = has(svm.edx, 6);
   features.decode_assists = has(svm.edx, 7);
   features.pause_filter = has(svm.edx, 10);

@@ -8,7 +8,7 @@
 namespace bulkhead::hypervisor::svm {
 
 struct Features {
-  bool next_rip = false;
+  std::uint64_t next_rip = 0;  // all ones: the processor tells the next RIP at an exit
   bool decode_assists = false;
   bool flush_by_asid = false;
   bool pause_filter = false;

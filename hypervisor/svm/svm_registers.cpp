@@ -108,7 +108,7 @@ void SvmVp::reset(bool init) {
   vmcb_.ldtr = {0, 0x82, 0xffff, 0};
   vmcb_.tr = {0, 0x8b, 0xffff, 0};
   for (std::uint64_t& value : debug_) value = 0;
-  flush_ = true;
+  flush_tlb();
   if (!init) reset_model_specific();
   load_guest();
 }
@@ -221,6 +221,21 @@ std::expected<RegisterValue, hv_status> SvmVp::get_register(RegisterName name) c
   }
 }
 
+void SvmVp::publish(abi::RegisterPage& page) const {
+  store_guest();
+  const VmcbSegment* segments[] = {&vmcb_.es, &vmcb_.cs, &vmcb_.ss, &vmcb_.ds, &vmcb_.fs, &vmcb_.gs};
+  for (unsigned index = 0; index < 6; ++index) {
+    const VmcbSegment& segment = *segments[index];
+    page.segments[index] = {segment.base, segment.limit, segment.selector, from_vmcb(segment.attributes)};
+  }
+  page.cr0 = vmcb_.cr0;
+  page.cr3 = vmcb_.cr3;
+  page.cr4 = vmcb_.cr4;
+  page.efer = vmcb_.efer & ~kEferSvm;
+  page.dr7 = vmcb_.dr7;
+  page.xfem = xcr0_;
+}
+
 /// The processor derives EFER.LMA; VMRUN wants to see it derived.
 void SvmVp::update_long_mode() {
   const bool active = (vmcb_.efer & kEferLongMode) && (vmcb_.cr0 & kCr0Paging);
@@ -264,24 +279,24 @@ hv_status SvmVp::set_register(RegisterName name, const RegisterValue& value) {
       }
       vmcb_.cr0 = v | kCr0Extension;
       update_long_mode();
-      flush_ = true;
+      flush_tlb();
       return HV_STATUS_SUCCESS;
     case RegisterName::Cr3:
       vmcb_.cr3 = v;
-      flush_ = true;
+      flush_tlb();
       return HV_STATUS_SUCCESS;
     case RegisterName::Cr4:
       if ((v & ~kCr4Valid) || ((vmcb_.efer & kEferLongModeActive) && !(v & kCr4PhysicalAddressExtension))) {
         return HV_STATUS_INVALID_REGISTER_VALUE;
       }
       vmcb_.cr4 = v;
-      flush_ = true;
+      flush_tlb();
       return HV_STATUS_SUCCESS;
     case RegisterName::Efer:
       if (v & ~kEferValid) return HV_STATUS_INVALID_REGISTER_VALUE;
       vmcb_.efer = v;
       update_long_mode();
-      flush_ = true;
+      flush_tlb();
       return HV_STATUS_SUCCESS;
     case RegisterName::Dr6:
     case RegisterName::Dr7:

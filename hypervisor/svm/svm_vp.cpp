@@ -32,6 +32,7 @@ constexpr std::uint64_t kTrapFlag = 1u << 8;
 constexpr std::uint64_t kSingleStep = 1u << 14;  // DR6.BS
 constexpr std::uint16_t kPauseFilterCount = 3000;
 
+constexpr std::uint64_t kNextGeneration = LogicalProcessor::kAddressSpaceGeneration;
 constexpr std::uint32_t kFlushAll = 1;
 constexpr std::uint32_t kFlushAsid = 3;
 
@@ -126,65 +127,58 @@ const Exit& SvmVp::enter() {
 }
 
 void SvmVp::prepare(LogicalProcessor& processor) {
-  if (flush_ || asid_processor_ != processor.index || asid_generation_ != processor.asid_generation) [[unlikely]] {
-    take_address_space(processor);
-  }
-  vmcb_.rax = general[0];
-  vmcb_.rsp = general[4];
-  vmcb_.rip = rip;
-  vmcb_.rflags = rflags;
-  vmcb_.interrupt_shadow = interrupt_shadow;
-  if (role_ == Role::Child) {
-    vmcb_.virtual_interrupt = (vmcb_.virtual_interrupt & ~std::uint64_t{0xff}) | cr8;
-  }
-  vmcb_.event_injection = 0;
-  if (event) [[unlikely]] {
-    vmcb_.event_injection = encode(event);
-    if (event.type == Event::Type::Nmi) {
-      nmi_masked = true;
-      vmcb_.intercepts1 |= kInterceptIret;
-    }
-  }
-  if (stepping_over_iret_) [[unlikely]] vmcb_.rflags |= kTrapFlag;
+  if (address_space_ != processor.address_space) [[unlikely]] take_address_space(processor);
+  Vmcb& vmcb = vmcb_;
+  vmcb.rax = general[0];
+  vmcb.rsp = general[4];
+  vmcb.rip = rip;
+  vmcb.rflags = rflags;
+  vmcb.interrupt_shadow = interrupt_shadow;
+  vmcb.task_priority = cr8;
+  vmcb.event_injection = 0;
+  if (event) [[unlikely]] inject_event();
+  if (stepping_over_iret_) [[unlikely]] vmcb.rflags |= kTrapFlag;
+}
+
+void SvmVp::inject_event() {
+  vmcb_.event_injection = encode(event);
+  if (event.type != Event::Type::Nmi) return;
+  nmi_masked = true;
+  vmcb_.intercepts1 |= kInterceptIret;
 }
 
 /// The root keeps identifier 1. A child takes a new one where its old one is worth nothing any more: on another
 /// logical processor, in a new generation, or after its second-level table lost something.
 void SvmVp::take_address_space(LogicalProcessor& processor) {
-  vmcb_.tlb_control = 0;
   if (role_ == Role::Root) {
-    if (flush_) vmcb_.tlb_control = features.flush_by_asid ? kFlushAsid : kFlushAll;
+    vmcb_.tlb_control = features.flush_by_asid ? kFlushAsid : kFlushAll;
   } else {
     if (processor.next_asid > features.last_asid) {
       processor.next_asid = 2;
-      ++processor.asid_generation;
+      processor.address_space += kNextGeneration;
       vmcb_.tlb_control = kFlushAll;
     }
     vmcb_.asid = processor.next_asid++;
   }
-  asid_processor_ = processor.index;
-  asid_generation_ = processor.asid_generation;
-  flush_ = false;
+  address_space_ = processor.address_space;
 }
 
 void SvmVp::take_state() {
-  general[0] = vmcb_.rax;
-  general[4] = vmcb_.rsp;
-  rip = vmcb_.rip;
-  rflags = vmcb_.rflags;
-  interrupt_shadow = vmcb_.interrupt_shadow & 1;
-  if (role_ == Role::Child) cr8 = vmcb_.virtual_interrupt & 15;
-  vmcb_.tlb_control = 0;
-  if (vmcb_.exit_event & kEventValid) [[unlikely]] {
-    event = decode(vmcb_.exit_event);
-  } else {
-    event.type = Event::Type::None;
-  }
+  Vmcb& vmcb = vmcb_;
+  general[0] = vmcb.rax;
+  general[4] = vmcb.rsp;
+  rip = vmcb.rip;
+  rflags = vmcb.rflags;
+  interrupt_shadow = vmcb.interrupt_shadow & 1;
+  cr8 = vmcb.task_priority & 15;
+  vmcb.tlb_control = 0;
+  event.type = Event::Type::None;
+  if (vmcb.exit_event & kEventValid) [[unlikely]] event = decode(vmcb.exit_event);
 }
 
 /// True: `exit_` tells it. False: it was our own affair, go on.
 bool SvmVp::understand_exit(LogicalProcessor& processor) {
-  exit_.next_rip = features.next_rip ? vmcb_.next_rip : 0;
+  exit_.next_rip = vmcb_.next_rip & features.next_rip;
   switch (vmcb_.exit_code) {
     case ExitCode::Cpuid: return finish(ExitReason::Cpuid);
     case ExitCode::Msr: return finish((vmcb_.exit_information1 & 1) ? ExitReason::WriteMsr : ExitReason::ReadMsr);

@@ -29,7 +29,7 @@ class SvmVp final : public VpHardware {
   void load() override;
   void unload() override;
   const Exit& enter() override;
-  void flush_tlb() override { flush_ = true; }
+  void flush_tlb() override { address_space_ = 0; }
   void request_interrupt_window(unsigned priority) override;
   void request_nmi_window() override { nmi_window_ = true; }
   ExecutionMode mode() const override;
@@ -42,11 +42,13 @@ class SvmVp final : public VpHardware {
   /// For the root: its state is on this logical processor from now on, whenever no child is loaded.
   void stay_loaded();
 
+  void publish(abi::RegisterPage& page) const override;
   void log_exit() const override;
 
  private:
   void prepare(LogicalProcessor& processor);
   void take_address_space(LogicalProcessor& processor);
+  void inject_event();
   void take_state();
   bool understand_exit(LogicalProcessor& processor);
   bool exit_for_exception(unsigned vector);
@@ -80,14 +82,13 @@ class SvmVp final : public VpHardware {
   std::byte* extended_state_;
   Role role_;
   bool loaded_ = false;
-  bool flush_ = true;
   bool nmi_window_ = false;   // asked for
   bool stepping_over_iret_ = false;
   bool debug_registers_loaded_ = false;
   std::uint32_t exceptions_ = 0;
   std::uint32_t interrupt_window_ = 0;
-  std::uint32_t asid_processor_ = ~0u;
-  std::uint64_t asid_generation_ = 0;
+  /// LogicalProcessor::address_space as it was when this VP took its identifier; 0: its translations are not to be used.
+  std::uint64_t address_space_ = 0;
   std::uint64_t xcr0_ = 1;
   std::uint64_t tsc_aux_ = 0;
   std::uint64_t debug_[4] = {};

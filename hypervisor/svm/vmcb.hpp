@@ -123,7 +123,10 @@ struct Vmcb {
   std::uint64_t tsc_offset;
   std::uint32_t asid;
   std::uint32_t tlb_control;
-  std::uint64_t virtual_interrupt;
+  union {
+    std::uint64_t virtual_interrupt;
+    std::uint8_t task_priority;
+  };
   std::uint64_t interrupt_shadow;
   ExitCode exit_code;
   std::uint64_t exit_information1;

@@ -134,17 +134,8 @@ void VirtualProcessor::publish_registers() {
   std::memcpy(page->general, hardware_.general, sizeof page->general);
   page->rip = hardware_.rip;
   page->rflags = hardware_.rflags;
-  for (unsigned i = 0; i < std::size(kSegments); ++i) {
-    page->segments[i] = hardware_.get_register(kSegments[i]).value_or(abi::RegisterValue{}).segment;
-  }
-  const ExecutionMode mode = hardware_.mode();
-  page->cr0 = mode.cr0;
-  page->cr3 = mode.cr3;
-  page->cr4 = mode.cr4;
-  page->efer = mode.efer;
   page->cr8 = hardware_.cr8;
-  page->dr7 = hardware_.get_register(RegisterName::Dr7).value_or(abi::RegisterValue{}).number;
-  page->xfem = hardware_.get_register(RegisterName::Xfem).value_or(abi::RegisterValue{}).number;
+  hardware_.publish(*page);
   page->pending_interruption = pending_interruption();
   page->interrupt_state = interrupt_state();
   page->dirty = 0;

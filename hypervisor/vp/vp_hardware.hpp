@@ -15,6 +15,7 @@
 
 #include "abi/hypercall.h"
 #include "abi/register.hpp"
+#include "abi/register_page.hpp"
 #include "hypervisor/memory/frame.hpp"
 
 namespace bulkhead::hypervisor {
@@ -157,6 +158,9 @@ class VpHardware {
   /// with which the processor would not enter the guest (reserved bits, addresses that are not canonical, CR0 with PG but not PE, and the like).
   virtual std::expected<abi::RegisterValue, hv_status> get_register(abi::RegisterName name) const = 0;
   virtual hv_status set_register(abi::RegisterName name, const abi::RegisterValue& value) = 0;
+
+  /// Fills in segments, CR0, CR3, CR4, EFER, DR7 and XFEM of a register page, all at once because it happens often.
+  virtual void publish(abi::RegisterPage& page) const = 0;
 
   /// Prints the last exit in the processor's own terms: before a panic.
   virtual void log_exit() const {}
