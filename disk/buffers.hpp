@@ -27,9 +27,7 @@ inline std::uint64_t total_length(Buffers buffers) {
 }
 
 /// The one piece `bytes`; for a write the memory is only read.
-inline iovec piece(std::span<const std::byte> bytes) {
-  return {const_cast<std::byte*>(bytes.data()), bytes.size()};
-}
+inline iovec piece(std::span<const std::byte> bytes) { return {const_cast<std::byte*>(bytes.data()), bytes.size()}; }
 
 /// The window [offset, offset + length) of `buffers`, which must be that long.
 inline std::vector<iovec> slice(Buffers buffers, std::uint64_t offset, std::uint64_t length) {

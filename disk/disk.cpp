@@ -9,18 +9,24 @@ namespace bulkhead::disk {
 
 const char* name_of(Format format) {
   switch (format) {
-    case Format::raw: return "raw";
-    case Format::vhd: return "vhd";
-    case Format::vhdx: return "vhdx";
+    case Format::raw:
+      return "raw";
+    case Format::vhd:
+      return "vhd";
+    case Format::vhdx:
+      return "vhdx";
   }
   return "unknown";
 }
 
 const char* name_of(Kind kind) {
   switch (kind) {
-    case Kind::fixed: return "fixed";
-    case Kind::dynamic: return "dynamic";
-    case Kind::differencing: return "differencing";
+    case Kind::fixed:
+      return "fixed";
+    case Kind::dynamic:
+      return "dynamic";
+    case Kind::differencing:
+      return "differencing";
   }
   return "unknown";
 }
@@ -32,8 +38,8 @@ Result<> check_request(const Disk& disk, std::uint64_t offset, std::uint64_t len
                             properties.logical_sector));
   }
   if (offset > properties.size || length > properties.size - offset) {
-    return fail(fmt::format("request at {} of {} bytes lies outside of the disk of {} bytes", offset, length,
-                            properties.size));
+    return fail(
+        fmt::format("request at {} of {} bytes lies outside of the disk of {} bytes", offset, length, properties.size));
   }
   return {};
 }

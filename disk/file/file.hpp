@@ -8,7 +8,8 @@
 //   RecordingFile  another file, and a log of everything done to it          (recording_file.hpp)
 //
 // Durability is the contract that crash safety rests on. What write(), zero() and resize() did may be lost or kept
-// after a crash, each 512-byte sector by itself and in any order, until a flush() that began after they ended has ended.
+// after a crash, each 512-byte sector by itself and in any order, until a flush() that began after they ended has
+// ended.
 #pragma once
 
 #include <cstdint>

@@ -17,7 +17,6 @@
 namespace bulkhead::disk {
 namespace {
 
-
 /// The bytes on which QEMU's programs lock: 100 + permission they use, 200 + permission they allow nobody else.
 constexpr off_t kQemuReads = 100;
 constexpr off_t kQemuWrites = 101;
@@ -25,7 +24,7 @@ constexpr off_t kQemuForbidsWriting = 201;
 constexpr off_t kQemuForbidsResizing = 203;
 
 struct flock lock_of(short type, off_t start, off_t length) {
-  struct flock lock {};
+  struct flock lock{};
   lock.l_type = type;
   lock.l_whence = SEEK_SET;
   lock.l_start = start;
@@ -74,7 +73,7 @@ Result<std::unique_ptr<HostFile>> HostFile::create(Ring& ring, const std::string
 HostFile::~HostFile() { ::close(descriptor_); }
 
 Result<> HostFile::find_size() {
-  struct stat status {};
+  struct stat status{};
   if (fstat(descriptor_, &status) != 0) {
     return failed("look at", errno);
   }

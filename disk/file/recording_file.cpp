@@ -149,8 +149,8 @@ std::uint64_t CrashStates::each(const std::function<bool(const State&)>& check) 
         if (torn != 0 && !has_writes) {
           continue;
         }
-        state.description = fmt::format("crash before operation {} with {} of its epoch{}", at, kept,
-                                        torn != 0 ? ", torn" : "");
+        state.description =
+            fmt::format("crash before operation {} with {} of its epoch{}", at, kept, torn != 0 ? ", torn" : "");
         ++tried;
         if (!check(state)) {
           return false;

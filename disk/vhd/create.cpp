@@ -16,8 +16,8 @@ Result<> check(const File& file, const CreateOptions& options) {
     return fail(fmt::format("cannot make an image of '{}': it is not empty", file.name()));
   }
   if (options.size == 0 || options.size % kSector != 0 || options.size > kLargestDisk) {
-    return fail(fmt::format("a VHD has whole sectors of 512 bytes and at most 2040 GiB; {} bytes is not that",
-                            options.size));
+    return fail(
+        fmt::format("a VHD has whole sectors of 512 bytes and at most 2040 GiB; {} bytes is not that", options.size));
   }
   if (options.kind != Kind::fixed && options.block_size != 512 * kKiB && options.block_size != 2 * kMiB) {
     return fail(fmt::format("a VHD has blocks of 512 KiB or 2 MiB, not {} bytes", options.block_size));
@@ -56,8 +56,8 @@ Result<std::vector<std::byte>> place_locators(DynamicHeader& header, const Paren
   header.locators = {};
   std::vector<std::byte> bytes;
   std::size_t slot = 0;
-  for (const auto& [platform, text] : {std::pair{kPlatformRelative, parent.relative_path},
-                                       std::pair{kPlatformAbsolute, parent.absolute_path}}) {
+  for (const auto& [platform, text] :
+       {std::pair{kPlatformRelative, parent.relative_path}, std::pair{kPlatformAbsolute, parent.absolute_path}}) {
     if (text.empty()) {
       continue;
     }

@@ -23,9 +23,7 @@ std::uint32_t checksum_of(Layout layout) {
 
 }  // namespace
 
-bool is_valid(const Footer& footer) {
-  return footer.cookie == kFooterCookie && footer.checksum == checksum_of(footer);
-}
+bool is_valid(const Footer& footer) { return footer.cookie == kFooterCookie && footer.checksum == checksum_of(footer); }
 
 bool is_valid(const DynamicHeader& header) {
   return header.cookie == kHeaderCookie && header.checksum == checksum_of(header);

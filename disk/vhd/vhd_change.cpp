@@ -56,8 +56,8 @@ Task<Result<>> VhdDisk::write_header(const DynamicHeader& header) {
 
 Task<Result<>> VhdDisk::resize(std::uint64_t size) {
   if (size == 0 || size % kSector != 0 || size > kLargestDisk) {
-    co_return fail(fmt::format("cannot make '{}' {} bytes: a VHD has whole sectors of 512 bytes, at most 2040 GiB",
-                               name(), size));
+    co_return fail(
+        fmt::format("cannot make '{}' {} bytes: a VHD has whole sectors of 512 bytes, at most 2040 GiB", name(), size));
   }
   auto done = co_await may_change();
   if (done) {
@@ -240,8 +240,7 @@ Task<Result<>> VhdDisk::drop_parent() {
         co_return std::unexpected(extent.error());
       }
       if (extent->content == Content::parent) {
-        co_return fail(
-            fmt::format("cannot cut '{}' off from its parent: it does not hold all of its content", name()));
+        co_return fail(fmt::format("cannot cut '{}' off from its parent: it does not hold all of its content", name()));
       }
       at += extent->length;
     }

@@ -2,8 +2,8 @@
 //
 // A VHD image as a Disk.
 //
-// VHD has no log, so a crash is survived by order alone. A new block goes behind the footer, with its bitmap written and
-// the footer repeated behind it; a flush makes these durable before any BAT entry refers to them, and data durable
+// VHD has no log, so a crash is survived by order alone. A new block goes behind the footer, with its bitmap written
+// and the footer repeated behind it; a flush makes these durable before any BAT entry refers to them, and data durable
 // before any bitmap says that it is there; then the tables are written in place (their 512-byte sectors are whole or
 // not at all, and each entry stands for itself), and a second flush ends it. Where the footer at the end was lost, its
 // copy at the beginning serves.

@@ -75,8 +75,8 @@ Task<Result<>> VhdDisk::read_block(std::uint64_t block, std::uint64_t within, st
   co_return Result<>();
 }
 
-Task<Result<>> VhdDisk::read_mixed(std::uint64_t block, std::uint64_t place, std::uint64_t within,
-                                   std::uint64_t length, Buffers buffers) {
+Task<Result<>> VhdDisk::read_mixed(std::uint64_t block, std::uint64_t place, std::uint64_t within, std::uint64_t length,
+                                   Buffers buffers) {
   TaskGroup parts;
   Result<> found;
   for (std::uint64_t done = 0; done < length;) {
@@ -228,8 +228,7 @@ Task<Result<>> VhdDisk::write_slice(std::uint64_t block, std::uint64_t within, s
   co_return co_await write_block(block, within, total_length(window), window);
 }
 
-Task<Result<>> VhdDisk::write_block(std::uint64_t block, std::uint64_t within, std::uint64_t length,
-                                    Buffers buffers) {
+Task<Result<>> VhdDisk::write_block(std::uint64_t block, std::uint64_t within, std::uint64_t length, Buffers buffers) {
   if (length == 0) {
     co_return Result<>();
   }
@@ -363,8 +362,7 @@ Task<Result<>> VhdDisk::zero_block(std::uint64_t block, std::uint64_t within, st
   if (!place || !*place) {
     co_return place ? Result<>() : std::unexpected(place.error());
   }
-  auto done =
-      co_await file_->zero(**place + bitmap_length_ + within, length, File::Zeroing::give_space_back);
+  auto done = co_await file_->zero(**place + bitmap_length_ + within, length, File::Zeroing::give_space_back);
   if (done && has_parent()) {
     done = co_await set_bits(**place, within, length);
   }

@@ -58,8 +58,8 @@ Task<Result<>> VhdDisk::load() {
       properties_.kind = Kind::differencing;
       break;
     default:
-      co_return fail(fmt::format("'{}' is a VHD of a type that is not known here: {}", name(),
-                                 std::uint32_t{footer_.disk_type}));
+      co_return fail(
+          fmt::format("'{}' is a VHD of a type that is not known here: {}", name(), std::uint32_t{footer_.disk_type}));
   }
   co_return co_await load_header();
 }

@@ -12,9 +12,7 @@ struct BatEntry {
   PayloadState state = PayloadState::not_present;
   std::uint64_t offset = 0;  // in the file, whole mebibytes
 
-  static BatEntry decode(std::uint64_t raw) {
-    return {static_cast<PayloadState>(raw & 7), (raw >> 20) << 20};
-  }
+  static BatEntry decode(std::uint64_t raw) { return {static_cast<PayloadState>(raw & 7), (raw >> 20) << 20}; }
   std::uint64_t encode() const { return offset | static_cast<std::uint64_t>(state); }
   bool has_place() const { return state == PayloadState::fully_present || state == PayloadState::partially_present; }
 };

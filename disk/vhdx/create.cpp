@@ -89,8 +89,8 @@ Task<Result<>> create(File& file, CreateOptions options) {
     co_return std::unexpected(items.error());
   }
   RegionTable regions;
-  for (const auto& [guid, offset, length] : {std::tuple{kBatRegion, kBatOffset, bat_length},
-                                             std::tuple{kMetadataRegion, kMetadataOffset, kMiB}}) {
+  for (const auto& [guid, offset, length] :
+       {std::tuple{kBatRegion, kBatOffset, bat_length}, std::tuple{kMetadataRegion, kMetadataOffset, kMiB}}) {
     RegionTableEntry entry{};
     entry.guid = guid;
     entry.file_offset = offset;

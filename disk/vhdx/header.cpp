@@ -16,8 +16,8 @@ bool is_valid(const Header& header) {
 
 Result<> check(const File& file, const Header& header) {
   if (header.version != 1) {
-    return fail(fmt::format("'{}' is VHDX version {}; only version 1 is known", file.name(),
-                            std::uint16_t{header.version}));
+    return fail(
+        fmt::format("'{}' is VHDX version {}; only version 1 is known", file.name(), std::uint16_t{header.version}));
   }
   if (!header.log_guid.is_zero() && header.log_version != 0) {
     return fail(fmt::format("'{}' has a log of version {}; only version 0 is known", file.name(),
@@ -25,8 +25,8 @@ Result<> check(const File& file, const Header& header) {
   }
   const std::uint64_t offset = header.log_offset;
   const std::uint64_t length = header.log_length;
-  if (offset < kMiB || offset % kAlignment != 0 || length == 0 || length % kAlignment != 0 ||
-      offset > file.size() || length > file.size() - offset) {
+  if (offset < kMiB || offset % kAlignment != 0 || length == 0 || length % kAlignment != 0 || offset > file.size() ||
+      length > file.size() - offset) {
     return fail(fmt::format("'{}' is damaged: its log is said to be {} bytes at {}, outside of the file", file.name(),
                             length, offset));
   }

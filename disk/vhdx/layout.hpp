@@ -3,7 +3,8 @@
 // What lies where in a VHDX file ([MS-VHDX] section 2). Everything after the first mebibyte is in whole mebibytes.
 //
 //     0        64K       128K      192K           256K          320K       1M
-//     | file id | header 1 | header 2 | region table 1 | region table 2 | free | log, metadata, BAT, blocks, in any order
+//     | file id | header 1 | header 2 | region table 1 | region table 2 | free | log, metadata, BAT, blocks, in any
+//     order
 //
 // The BAT has one 8-byte entry for each payload block, and after each chunk of them one for the sector bitmap block
 // that says which sectors of these payload blocks a differencing image holds itself.
@@ -93,7 +94,7 @@ constexpr std::uint32_t kLogEntrySignature = 0x65676f6c;  // "loge"
 constexpr std::uint64_t kLogSector = 4096;
 struct LogDescriptor {
   U32 signature;
-  U32 trailing_bytes;    // of a data descriptor; the last 4 bytes of the sector
+  U32 trailing_bytes;     // of a data descriptor; the last 4 bytes of the sector
   U64 leading_or_length;  // data: the sector's first 8 bytes; zero: how many bytes become zero
   U64 file_offset;
   U64 sequence_number;

@@ -56,8 +56,7 @@ bool LogReader::is_plausible(const LogEntryHeader& header) const {
   return header.signature == kLogEntrySignature && header.log_guid == guid_ && length % kLogSector == 0 &&
          length >= kLogSector && length <= std::min(length_, kLargestEntry) && header.tail % kLogSector == 0 &&
          header.tail < length_ && header.sequence_number != 0 &&
-         descriptor_sectors(header.descriptor_count) * kLogSector <= length &&
-         header.last_file_offset <= kLargestFile;
+         descriptor_sectors(header.descriptor_count) * kLogSector <= length && header.last_file_offset <= kLargestFile;
 }
 
 Task<Result<>> LogReader::append_sectors(Entry& entry, std::uint64_t count) {

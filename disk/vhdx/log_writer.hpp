@@ -2,7 +2,8 @@
 //
 // How the tables of a VHDX change so that no crash can tear them.
 //
-//     dirty page --commit--> log entry --flush--> durable --(log half full)--> written home --flush--> log space is free
+//     dirty page --commit--> log entry --flush--> durable --(log half full)--> written home --flush--> log space is
+//     free
 //
 // A commit costs one flush, the same one that makes the user's data durable: nothing in the log refers to data that
 // would have to be durable first, unless the disk says so (a barrier: a sector bitmap must not say "mine" of sectors

@@ -133,14 +133,14 @@ Task<Result<Metadata>> Metadata::load(File& file, const Region& region) {
     const std::uint64_t length = entry.length;
     if (length > kLargestItem || (length != 0 && offset < kMetadataTableLength) || offset > region.length ||
         length > region.length - offset) {
-      co_return fail(fmt::format("'{}' is damaged: metadata item {} lies outside of its region", file.name(),
-                                 entry.item.text()));
+      co_return fail(
+          fmt::format("'{}' is damaged: metadata item {} lies outside of its region", file.name(), entry.item.text()));
     }
     metadata.entries.push_back(entry);
     if (user || !is_known(entry.item)) {
       if ((entry.flags & kMetadataIsRequired) != 0) {
-        co_return fail(fmt::format("'{}' needs metadata that is not known here: item {}", file.name(),
-                                   entry.item.text()));
+        co_return fail(
+            fmt::format("'{}' needs metadata that is not known here: item {}", file.name(), entry.item.text()));
       }
       continue;
     }
@@ -268,8 +268,8 @@ Result<std::map<std::uint64_t, std::vector<std::byte>>> Metadata::changed_pages(
     end = std::max<std::uint64_t>(end, std::uint64_t{entry.offset} + entry.length);
   }
   for (const auto& [guid, content] : *items) {
-    auto entry = std::ranges::find_if(
-        kept, [&](const auto& e) { return e.item == guid && (e.flags & kMetadataIsUser) == 0; });
+    auto entry =
+        std::ranges::find_if(kept, [&](const auto& e) { return e.item == guid && (e.flags & kMetadataIsUser) == 0; });
     if (entry == kept.end()) {
       MetadataTableEntry added{};
       added.item = guid;

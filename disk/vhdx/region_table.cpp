@@ -72,8 +72,8 @@ Task<Result<RegionTable>> RegionTable::load(File& file) {
     }
   }
   if (table.bat.length == 0 || table.metadata.length == 0) {
-    co_return fail(fmt::format("'{}' is damaged: it has no {} region", file.name(),
-                               table.bat.length == 0 ? "BAT" : "metadata"));
+    co_return fail(
+        fmt::format("'{}' is damaged: it has no {} region", file.name(), table.bat.length == 0 ? "BAT" : "metadata"));
   }
   if (table.bat.overlaps(table.metadata.offset, table.metadata.length)) {
     co_return fail(fmt::format("'{}' is damaged: its BAT and metadata regions overlap", file.name()));

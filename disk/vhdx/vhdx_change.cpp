@@ -61,16 +61,16 @@ Task<Result<>> VhdxDisk::reload_metadata() {
     co_return std::unexpected(metadata.error());
   }
   metadata_ = std::move(*metadata);
-  geometry_ = BatGeometry::of(metadata_.disk_size, metadata_.block_size, metadata_.logical_sector,
-                              metadata_.has_parent);
+  geometry_ =
+      BatGeometry::of(metadata_.disk_size, metadata_.block_size, metadata_.logical_sector, metadata_.has_parent);
   set_properties();
   co_return Result<>();
 }
 
 Task<Result<>> VhdxDisk::resize(std::uint64_t size) {
   if (size == 0 || size > kLargestDisk || size % metadata_.logical_sector != 0) {
-    co_return fail(fmt::format("cannot make '{}' {} bytes: a VHDX has whole sectors of {} bytes, at most 64 TiB", name(),
-                               size, metadata_.logical_sector));
+    co_return fail(fmt::format("cannot make '{}' {} bytes: a VHDX has whole sectors of {} bytes, at most 64 TiB",
+                               name(), size, metadata_.logical_sector));
   }
   auto done = co_await prepare_change(true);
   if (done) {
@@ -84,8 +84,7 @@ Task<Result<>> VhdxDisk::resize(std::uint64_t size) {
   }
   auto next = metadata_;
   next.disk_size = size;
-  const auto geometry =
-      BatGeometry::of(size, metadata_.block_size, metadata_.logical_sector, metadata_.has_parent);
+  const auto geometry = BatGeometry::of(size, metadata_.block_size, metadata_.logical_sector, metadata_.has_parent);
   const auto old_blocks = geometry_.blocks;
   if (geometry.entries * 8 > regions_.bat.length) {
     done = co_await move_table(align_up(geometry.entries * 8, kAlignment));
@@ -112,8 +111,7 @@ Task<Result<>> VhdxDisk::clear_last_block() {
   if (!entry || !entry->has_place()) {
     co_return entry ? Result<>() : std::unexpected(entry.error());
   }
-  co_return co_await active_->zero(entry->offset + used, geometry_.block_size - used,
-                                   File::Zeroing::give_space_back);
+  co_return co_await active_->zero(entry->offset + used, geometry_.block_size - used, File::Zeroing::give_space_back);
 }
 
 Task<Result<>> VhdxDisk::clear_behind(std::uint64_t size) {
@@ -215,8 +213,7 @@ Task<Result<>> VhdxDisk::drop_parent() {
     if (entry->state == PayloadState::partially_present) {
       auto run = co_await bitmap_run(block, 0, length);
       if (!run || !run->present || run->length != length) {
-        co_return fail(
-            fmt::format("cannot cut '{}' off from its parent: it does not hold all of its content", name()));
+        co_return fail(fmt::format("cannot cut '{}' off from its parent: it does not hold all of its content", name()));
       }
       done = co_await set_table_entry(geometry_.payload_entry(block),
                                       BatEntry{PayloadState::fully_present, entry->offset}.encode());

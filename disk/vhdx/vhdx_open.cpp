@@ -53,8 +53,8 @@ Task<Result<>> VhdxDisk::load() {
     co_return std::unexpected(metadata.error());
   }
   metadata_ = std::move(*metadata);
-  geometry_ = BatGeometry::of(metadata_.disk_size, metadata_.block_size, metadata_.logical_sector,
-                              metadata_.has_parent);
+  geometry_ =
+      BatGeometry::of(metadata_.disk_size, metadata_.block_size, metadata_.logical_sector, metadata_.has_parent);
   if (auto checked = check_layout(); !checked) {
     co_return checked;
   }

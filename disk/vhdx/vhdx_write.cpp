@@ -77,8 +77,7 @@ Task<Result<>> VhdxDisk::write_slice(std::uint64_t block, std::uint64_t within, 
   co_return co_await write_block(block, within, total_length(window), window);
 }
 
-Task<Result<>> VhdxDisk::write_block(std::uint64_t block, std::uint64_t within, std::uint64_t length,
-                                     Buffers buffers) {
+Task<Result<>> VhdxDisk::write_block(std::uint64_t block, std::uint64_t within, std::uint64_t length, Buffers buffers) {
   if (length == 0) {
     co_return Result<>();
   }
@@ -244,8 +243,7 @@ Task<Result<>> VhdxDisk::zero_block(std::uint64_t block, std::uint64_t within, s
     co_return std::unexpected(entry.error());
   }
   if (!entry->has_place()) {
-    if (entry->state == PayloadState::zero ||
-        (entry->state == PayloadState::not_present && !metadata_.has_parent)) {
+    if (entry->state == PayloadState::zero || (entry->state == PayloadState::not_present && !metadata_.has_parent)) {
       co_return Result<>();
     }
     if (entry->state != PayloadState::not_present) {  // reads as zeros here, but others may give anything
@@ -265,8 +263,7 @@ Task<Result<>> VhdxDisk::zero_part(std::uint64_t block, std::uint64_t within, st
   if (!entry || !entry->has_place()) {  // somebody discarded it meanwhile: it reads as zeros
     co_return entry ? Result<>() : std::unexpected(entry.error());
   }
-  const auto zeroing =
-      properties_.kind == Kind::fixed ? File::Zeroing::keep_space : File::Zeroing::give_space_back;
+  const auto zeroing = properties_.kind == Kind::fixed ? File::Zeroing::keep_space : File::Zeroing::give_space_back;
   auto done = co_await active_->zero(entry->offset + within, length, zeroing);
   if (done && entry->state == PayloadState::partially_present) {
     done = co_await mark_present(block, within, length);

@@ -20,7 +20,10 @@ namespace bulkhead::disk {
 /// Runs a task that never has to wait.
 template <typename T>
 T now(Task<T> task) {
-  return run(std::move(task), [] { FAIL() << "the task waits for something that never comes"; std::abort(); });
+  return run(std::move(task), [] {
+    FAIL() << "the task waits for something that never comes";
+    std::abort();
+  });
 }
 
 /// For EXPECT_TRUE(succeeds(...)).

@@ -154,7 +154,11 @@ TEST(Vhdx, WhatWasCutOffDoesNotComeBack) {
   ASSERT_TRUE(succeeds(now(write_bytes(*disk, 0, pattern(8 * kMiB, 1)))));
   ASSERT_TRUE(succeeds(now(disk->resize(2 * kMiB + 512))));
   ASSERT_TRUE(succeeds(now(disk->resize(8 * kMiB))));
-  EXPECT_EQ(content(*disk, 0, 2 * kMiB + 512), [] { auto b = pattern(8 * kMiB, 1); b.resize(2 * kMiB + 512); return b; }());
+  EXPECT_EQ(content(*disk, 0, 2 * kMiB + 512), [] {
+    auto b = pattern(8 * kMiB, 1);
+    b.resize(2 * kMiB + 512);
+    return b;
+  }());
   EXPECT_EQ(content(*disk, 2 * kMiB + 512, 6 * kMiB - 512), std::vector<std::byte>(6 * kMiB - 512));
 }
 
@@ -188,8 +192,7 @@ struct Chain {
     bytes = pattern(6 * kMiB, 7);
     EXPECT_TRUE(succeeds(now(write_bytes(*disk, 0, bytes))));
     EXPECT_TRUE(succeeds(now(disk->close())));
-    child = make({.size = 6 * kMiB, .kind = Kind::differencing, .logical_sector = sector,
-                  .parent = locator_to(*disk)});
+    child = make({.size = 6 * kMiB, .kind = Kind::differencing, .logical_sector = sector, .parent = locator_to(*disk)});
   }
   std::unique_ptr<VhdxDisk> open_child() {
     auto disk = open(*child);

@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "disk/disk.hpp"
+#include "disk/operation/progress.hpp"
+
+namespace bulkhead::disk {
+
+/// Which bytes of the source are copied.
+enum class CopyLayer {
+  chain,  // what reads give; where they give nothing, the target stays as it is (it is empty)
+  own,    // what this image alone holds; zeros and holes of it become zeros of the target
+};
+
+/// Makes `to` hold what `from` holds in [start, end), many requests at a time, leaving holes and runs of zeros out.
+/// After every `checkpoint` bytes the target is flushed and `flushed` called with how far everything is durable.
+struct CopyOptions {
+  CopyLayer layer = CopyLayer::chain;
+  std::uint64_t start = 0;
+  std::uint64_t end = 0;
+  std::uint64_t checkpoint = 256 << 20;
+  std::function<Task<Result<>>(std::uint64_t)> flushed;
+  Progress progress;
+};
+Task<Result<>> copy(Disk& from, Disk& to, CopyOptions options);
+
+/// The error of an operation whose Progress said stop.
+std::unexpected<Error> stopped();
+
+bool all_zero(std::span<const std::byte> bytes);
+
+}  // namespace bulkhead::disk

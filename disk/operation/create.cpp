@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "disk/operation/create.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "disk/operation/locator.hpp"
+#include "disk/vhd/vhd_disk.hpp"
+#include "disk/vhdx/vhdx_disk.hpp"
+
+namespace bulkhead::disk {
+namespace {
+
+Task<Result<>> write_image(ImageStore& store, File& file, const NewImage& image, Format format, const Disk* parent) {
+  if (format == Format::raw) {
+    if (image.kind == Kind::differencing) {
+      co_return fail("a raw image cannot have a parent");
+    }
+    auto done = co_await file.resize(image.size);
+    if (done) {
+      done = co_await file.flush();
+    }
+    co_return done;
+  }
+  if (format == Format::vhd) {
+    vhd::CreateOptions options{.size = image.size, .kind = image.kind, .block_size = image.block, .azure = image.azure};
+    if (parent != nullptr) {
+      options.parent = vhd_locator(store, image.path, image.parent, *parent);
+    }
+    co_return co_await vhd::create(file, std::move(options));
+  }
+  vhdx::CreateOptions options{.size = image.size, .kind = image.kind, .block_size = image.block};
+  options.logical_sector = image.logical_sector != 0 ? image.logical_sector : 512;
+  options.physical_sector = image.physical_sector != 0 ? image.physical_sector : 4096;
+  if (parent != nullptr) {
+    options.parent = vhdx_locator(store, image.path, image.parent, *parent);
+  }
+  co_return co_await vhdx::create(file, std::move(options));
+}
+
+}  // namespace
+
+Task<Result<>> create_image(ImageStore& store, NewImage image) {
+  const auto format = image.format.value_or(format_of_name(image.path));
+  std::unique_ptr<Disk> parent;
+  if (!image.parent.empty()) {
+    image.kind = Kind::differencing;
+    OpenOptions options;
+    options.format = format;
+    auto opened = co_await open_disk(store, image.parent, options);
+    if (!opened) {
+      co_return std::unexpected(opened.error().within("cannot use the parent"));
+    }
+    parent = std::move(*opened);
+    if (image.size == 0) {
+      image.size = parent->properties().size;
+    }
+    if (image.size < parent->properties().size) {
+      co_return fail(fmt::format("cannot make '{}' smaller than its parent", image.path));
+    }
+    if (image.logical_sector == 0) {
+      image.logical_sector = parent->properties().logical_sector;
+    }
+    if (image.logical_sector != parent->properties().logical_sector) {
+      co_return fail(fmt::format("'{}' must have its parent's logical sectors of {} bytes", image.path,
+                                 parent->properties().logical_sector));
+    }
+  } else if (image.kind == Kind::differencing) {
+    co_return fail("a differencing image needs a parent");
+  }
+  if (image.size == 0) {
+    co_return fail(fmt::format("cannot make '{}': it needs a size", image.path));
+  }
+  auto file = store.create(image.path);
+  if (!file) {
+    co_return std::unexpected(file.error());
+  }
+  auto done = co_await write_image(store, **file, image, format, parent.get());
+  if (!done) {
+    file->reset();
+    static_cast<void>(store.remove(image.path));
+    co_return std::unexpected(done.error().within(fmt::format("cannot make '{}'", image.path)));
+  }
+  co_return done;
+}
+
+}  // namespace bulkhead::disk
