@@ -77,13 +77,6 @@ std::uint64_t GuestMemory::size() const {
   return sum;
 }
 
-const MemoryRegion* GuestMemory::find(GuestPhysicalAddress address) const {
-  for (const auto& region : regions_) {
-    if (address - region.base < region.bytes.size()) return &region;
-  }
-  return nullptr;
-}
-
 std::optional<std::span<std::uint8_t>> GuestMemory::at(GuestPhysicalAddress address, std::uint64_t size) const {
   const MemoryRegion* region = find(address);
   if (region == nullptr) return std::nullopt;

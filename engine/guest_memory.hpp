@@ -43,7 +43,12 @@ class GuestMemory {
   std::uint64_t size() const;
 
   /// The region that `address` lies in, or null.
-  const MemoryRegion* find(GuestPhysicalAddress address) const;
+  const MemoryRegion* find(GuestPhysicalAddress address) const {
+    for (const auto& region : regions_) {
+      if (address - region.base < region.bytes.size()) return &region;
+    }
+    return nullptr;
+  }
 
   /// The bytes [address, address + size), or nothing if they are not all in one region.
   std::optional<std::span<std::uint8_t>> at(GuestPhysicalAddress address, std::uint64_t size) const;

@@ -51,17 +51,31 @@ Step Emulator::begin(ProcessorState& state, AccessHint hint) {
 }
 
 Step Emulator::resume() {
+  // A store that is a single access is over with it, and need not be executed again.
+  if (instruction_->operation == Operation::Store && is_whole_operand()) [[likely]] {
+    finish();
+    return step_;
+  }
   record(0);
   return go_on();
 }
 
 Step Emulator::resume(std::uint64_t value) {
+  if (instruction_->operation == Operation::Load && is_whole_operand()) [[likely]] {
+    finish_load(value & mask_of(instruction_->size));
+    return step_;
+  }
   if (const auto* access = std::get_if<MemoryAccess>(&step_)) {
     record(value & mask_of(access->size));
   } else if (const auto* port = std::get_if<PortAccess>(&step_)) {
     record(value & mask_of(port->size));
   }
   return go_on();
+}
+
+bool Emulator::is_whole_operand() const {
+  const auto* access = std::get_if<MemoryAccess>(&step_);
+  return access != nullptr && access->size == instruction_->size;
 }
 
 Step Emulator::go_on() {
@@ -231,11 +245,15 @@ bool Emulator::execute_load() {
   Location location;
   std::uint64_t value = 0;
   if (!locate_operand(false, location) || !load(location, value)) return false;
+  finish_load(value);
+  return true;
+}
+
+void Emulator::finish_load(std::uint64_t value) {
   if (instruction_->operation == Operation::LoadSwapped) value = std::byteswap(value) >> (64 - 8 * instruction_->size);
   if (instruction_->sign_extend && (value & sign_of(instruction_->size))) value |= ~mask_of(instruction_->size);
   set_register(instruction_->partner_register, instruction_->partner_size, value, instruction_->partner_is_high_byte);
   finish();
-  return true;
 }
 
 bool Emulator::execute_store() {

@@ -135,6 +135,8 @@ class Emulator {
   void advance_pointer(unsigned number);
   unsigned stack_address_size() const;
   std::uint64_t register_part(unsigned number, unsigned size) const { return state_->general[number] & mask_of(size); }
+  bool is_whole_operand() const;
+  void finish_load(std::uint64_t value);
   void finish();
   Step go_on();
 

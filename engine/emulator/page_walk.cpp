@@ -16,52 +16,50 @@ constexpr std::uint32_t kErrorPresent = 1, kErrorWrite = 2, kErrorUser = 4, kErr
 /// How one form of paging divides an address.
 struct Form {
   unsigned levels;
-  unsigned entry_size;
-  unsigned index_bits;
   bool is_pae;  // the top level has four entries without rights
 };
 
 Form form_of(const ProcessorState& state) {
-  if (state.efer & kEferLongModeActive) return {(state.cr4 & kCr4La57) ? 5u : 4u, 8, 9, false};
-  if (state.cr4 & kCr4PhysicalAddressExtension) return {3, 8, 9, true};
-  return {2, 4, 10, false};
+  if (state.efer & kEferLongModeActive) return {(state.cr4 & kCr4La57) ? 5u : 4u, false};
+  if (state.cr4 & kCr4PhysicalAddressExtension) return {3, true};
+  return {2, false};
 }
 
 constexpr std::uint64_t bits(unsigned first, unsigned last) {  // inclusive
   return last < first ? 0 : (~0ull >> (63 - last)) & (~0ull << first);
 }
 
+/// One walk. `Entry` is the type of a table entry: 32 bits without PAE, else 64.
 template <typename Entry>
-std::uint64_t load(std::uint8_t* place) {
-  return std::atomic_ref<Entry>(*reinterpret_cast<Entry*>(place)).load(std::memory_order_relaxed);
-}
-
-/// Sets `flags` unless another processor changed the entry meanwhile; then the walk starts again.
-template <typename Entry>
-bool set(std::uint8_t* place, std::uint64_t seen, std::uint64_t flags) {
-  auto expected = static_cast<Entry>(seen);
-  return std::atomic_ref<Entry>(*reinterpret_cast<Entry*>(place))
-      .compare_exchange_strong(expected, static_cast<Entry>(seen | flags));
-}
-
 class Walk {
  public:
   Walk(const ProcessorState& state, GuestMemory& memory, std::uint64_t linear, AccessKind access)
-      : state_(state), memory_(memory), linear_(linear), access_(access), form_(form_of(state)) {}
+      : state_(state), memory_(memory), linear_(linear), access_(access), form_(form_of(state)) {
+    if constexpr (kWide) {
+      reserved_ = bits(state.physical_address_bits, 51) | (form_.is_pae ? bits(52, 62) : 0) |
+                  ((state.efer & kEferNoExecute) ? 0 : kNoExecute);
+    }
+  }
 
-  /// Nothing if an entry changed under the walk.
+  /// False if an entry changed under the walk.
   bool run(Translation& result);
 
  private:
-  std::uint64_t reserved_bits(std::uint64_t entry, unsigned level, bool leaf) const;
-  bool is_permitted() const;
+  static constexpr bool kWide = sizeof(Entry) == 8;
+  static constexpr unsigned kIndexBits = kWide ? 9 : 10;
+
+  bool has_rights(unsigned level) const { return !(form_.is_pae && level == 3); }
   bool is_leaf(std::uint64_t entry, unsigned level) const {
     if (level == 1) return true;
     if (!(entry & kLarge)) return false;
-    if (form_.entry_size == 4) return state_.cr4 & kCr4PageSizeExtension;
+    if constexpr (!kWide) return state_.cr4 & kCr4PageSizeExtension;
     return level == 2 || (level == 3 && !form_.is_pae);
   }
+  bool is_reserved(std::uint64_t entry, unsigned level, bool leaf) const;
+  bool is_permitted() const;
   GuestPhysicalAddress leaf_address(std::uint64_t entry, unsigned level) const;
+  /// Sets accessed and dirty bits. False if the entry is not any more what it was.
+  bool mark(std::uint8_t* place, std::uint64_t entry, unsigned level, bool leaf);
   Translation fault(std::uint32_t error) const {
     if (access_.write) error |= kErrorWrite;
     if (access_.user) error |= kErrorUser;
@@ -74,101 +72,108 @@ class Walk {
   std::uint64_t linear_;
   AccessKind access_;
   Form form_;
-  bool writable_ = true, user_ = true, no_execute_ = false;
+  std::uint64_t reserved_ = 0;                // in an entry of any level
+  std::uint64_t rights_ = kWritable | kUser;  // that all levels give
+  std::uint64_t restrictions_ = 0;            // that any level makes: no execution
 };
 
-std::uint64_t Walk::reserved_bits(std::uint64_t entry, unsigned level, bool leaf) const {
-  if (form_.entry_size == 4) {
-    // A 4 MiB page has physical address bits 39-32 in bits 20-13; the rest of the way to bit 22 must be zero.
-    return leaf && level == 2 ? entry & (1u << 21) : 0;
-  }
-  std::uint64_t reserved = bits(state_.physical_address_bits, 51);
-  if (form_.is_pae) reserved |= bits(52, 62);
-  if (form_.is_pae && level == 3) return entry & (reserved | kNoExecute | bits(1, 2) | bits(5, 8));
-  if (!(state_.efer & kEferNoExecute)) reserved |= kNoExecute;
-  if (leaf && level > 1) reserved |= bits(13, 12 + 9 * (level - 1) - 1);
-  if (!form_.is_pae && level >= 4) reserved |= kLarge;
-  return entry & reserved;
+template <typename Entry>
+bool Walk<Entry>::is_reserved(std::uint64_t entry, unsigned level, bool leaf) const {
+  // A 4 MiB page has physical address bits 39-32 in bits 20-13; the rest of the way to bit 22 must be zero.
+  if constexpr (!kWide) return leaf && level == 2 && (entry & (1u << 21));
+  if (form_.is_pae && level == 3) return entry & (reserved_ | kNoExecute | bits(1, 2) | bits(5, 8));
+  if (entry & reserved_) return true;
+  if (!(entry & kLarge) || level == 1) return false;
+  return leaf ? (entry & bits(13, 12 + 9 * (level - 1) - 1)) != 0 : level >= 4;
 }
 
-bool Walk::is_permitted() const {
-  if (access_.user && !user_) return false;
+template <typename Entry>
+bool Walk<Entry>::is_permitted() const {
+  const bool user_page = rights_ & kUser;
+  if (access_.user && !user_page) return false;
   if (access_.fetch) {
-    if (no_execute_) return false;
-    return access_.user || !user_ || !(state_.cr4 & kCr4Smep);
+    if (restrictions_ & kNoExecute) return false;
+    return access_.user || !user_page || !(state_.cr4 & kCr4Smep);
   }
-  if (!access_.user && user_ && (state_.cr4 & kCr4Smap) && !(state_.rflags & kAlignmentCheck)) return false;
-  return !access_.write || writable_ || (!access_.user && !(state_.cr0 & kCr0WriteProtect));
+  if (!access_.user && user_page && (state_.cr4 & kCr4Smap) && !(state_.rflags & kAlignmentCheck)) return false;
+  return !access_.write || (rights_ & kWritable) || (!access_.user && !(state_.cr0 & kCr0WriteProtect));
 }
 
-GuestPhysicalAddress Walk::leaf_address(std::uint64_t entry, unsigned level) const {
-  const unsigned offset_bits = 12 + form_.index_bits * (level - 1);
+template <typename Entry>
+GuestPhysicalAddress Walk<Entry>::leaf_address(std::uint64_t entry, unsigned level) const {
+  const unsigned offset_bits = 12 + kIndexBits * (level - 1);
   const std::uint64_t offset = linear_ & bits(0, offset_bits - 1);
-  if (form_.entry_size == 4 && level == 2) return (entry & bits(22, 31)) | (entry & bits(13, 20)) << 19 | offset;
+  if (!kWide && level == 2) return (entry & bits(22, 31)) | (entry & bits(13, 20)) << 19 | offset;
   std::uint64_t base = entry & bits(12, 51);
   if (level > 1) base &= ~kLargePageAttributeTable & ~bits(0, offset_bits - 1);
   return base | offset;
 }
 
-bool Walk::run(Translation& result) {
-  std::uint64_t table =
-      form_.is_pae ? state_.cr3 & bits(5, 31) : state_.cr3 & (form_.entry_size == 4 ? bits(12, 31) : bits(12, 51));
+template <typename Entry>
+bool Walk<Entry>::mark(std::uint8_t* place, std::uint64_t entry, unsigned level, bool leaf) {
+  std::uint64_t wanted = has_rights(level) ? kAccessed : 0;
+  if (leaf && access_.write) wanted |= kDirty;
+  if ((entry & wanted) == wanted) [[likely]]
+    return true;
+  auto expected = static_cast<Entry>(entry);
+  return std::atomic_ref<Entry>(*reinterpret_cast<Entry*>(place))
+      .compare_exchange_strong(expected, static_cast<Entry>(entry | wanted));
+}
+
+template <typename Entry>
+bool Walk<Entry>::run(Translation& result) {
+  std::uint64_t table = state_.cr3 & (form_.is_pae ? bits(5, 31) : kWide ? bits(12, 51) : bits(12, 31));
   for (unsigned level = form_.levels;; --level) {
-    const unsigned shift = 12 + form_.index_bits * (level - 1);
-    const std::uint64_t index = (linear_ >> shift) & ((1u << form_.index_bits) - 1);
-    const std::uint64_t address = table + (form_.is_pae && level == 3 ? index & 3 : index) * form_.entry_size;
+    const unsigned shift = 12 + kIndexBits * (level - 1);
+    const std::uint64_t index = (linear_ >> shift) & (has_rights(level) ? (1u << kIndexBits) - 1 : 3u);
+    const std::uint64_t address = table + index * sizeof(Entry);
     const MemoryRegion* region = memory_.find(address);
     if (region == nullptr) {
       result = {Translation::Outcome::TableNotInMemory, 0, address};
       return true;
     }
     std::uint8_t* place = region->bytes.data() + (address - region->base);
-    const std::uint64_t entry = form_.entry_size == 4 ? load<std::uint32_t>(place) : load<std::uint64_t>(place);
-    if (!(entry & kPresent)) {
-      result = fault(0);
-      return true;
-    }
+    const std::uint64_t entry =
+        std::atomic_ref<Entry>(*reinterpret_cast<Entry*>(place)).load(std::memory_order_relaxed);
     const bool leaf = is_leaf(entry, level);
-    if (reserved_bits(entry, level, leaf) != 0) {
-      result = fault(kErrorPresent | kErrorReserved);
+    if (!(entry & kPresent) || is_reserved(entry, level, leaf)) {
+      result = fault((entry & kPresent) ? kErrorPresent | kErrorReserved : 0);
       return true;
     }
-    const bool has_rights = !(form_.is_pae && level == 3);
-    if (has_rights) {
-      writable_ = writable_ && (entry & kWritable);
-      user_ = user_ && (entry & kUser);
-      no_execute_ = no_execute_ || (form_.entry_size == 8 && (entry & kNoExecute));
+    if (has_rights(level)) {
+      rights_ &= entry;
+      restrictions_ |= entry;
     }
     if (leaf && !is_permitted()) {
       result = fault(kErrorPresent);
       return true;
     }
-    std::uint64_t wanted = has_rights ? kAccessed : 0;
-    if (leaf && access_.write) wanted |= kDirty;
-    if ((entry & wanted) != wanted && region->writable) {
-      const bool done =
-          form_.entry_size == 4 ? set<std::uint32_t>(place, entry, wanted) : set<std::uint64_t>(place, entry, wanted);
-      if (!done) return false;
-    }
+    if (region->writable && !mark(place, entry, level, leaf)) return false;
     if (leaf) {
       result = {Translation::Outcome::Mapped, 0, leaf_address(entry, level)};
       return true;
     }
-    table = entry & (form_.entry_size == 4 ? bits(12, 31) : bits(12, 51));
+    table = entry & (kWide ? bits(12, 51) : bits(12, 31));
   }
+}
+
+template <typename Entry>
+Translation walk(const ProcessorState& state, GuestMemory& memory, std::uint64_t linear, AccessKind access) {
+  // Another processor that changes an entry again and again in our way is left to win after some rounds: the fault
+  // sends this one back to the same instruction.
+  Translation result = {Translation::Outcome::PageFault, 0, 0};
+  for (int round = 0; round < 16; ++round) {
+    if (Walk<Entry>(state, memory, linear, access).run(result)) return result;
+  }
+  return result;
 }
 
 }  // namespace
 
 Translation translate(const ProcessorState& state, GuestMemory& memory, std::uint64_t linear, AccessKind access) {
   if (!(state.cr0 & kCr0Paging)) return {Translation::Outcome::Mapped, 0, linear & 0xffffffff};
-  // Another processor that changes an entry again and again in our way is left to win after some rounds: the fault
-  // sends this one back to the same instruction.
-  Translation result = {Translation::Outcome::PageFault, 0, 0};
-  for (int round = 0; round < 16; ++round) {
-    if (Walk(state, memory, linear, access).run(result)) return result;
-  }
-  return result;
+  const bool wide = (state.efer & kEferLongModeActive) || (state.cr4 & kCr4PhysicalAddressExtension);
+  return wide ? walk<std::uint64_t>(state, memory, linear, access) : walk<std::uint32_t>(state, memory, linear, access);
 }
 
 }  // namespace bulkhead::engine::emulator

@@ -46,28 +46,23 @@ NativeVirtualProcessor::NativeVirtualProcessor(std::unique_ptr<VidProcessor> pro
 }
 
 Result<Exit> NativeVirtualProcessor::run() {
-  if (unfinished_ != Unfinished::Nothing) {
-    MaybeExit more = go_on_emulating();
-    if (!more) return std::unexpected(more.error());
-    if (*more) return std::move(**more);
-  }
+  Result<Exit> result(std::in_place, CancelledExit{});
+  if (unfinished_ != Unfinished::Nothing && go_on(result) == After::Return) return result;
   for (;;) {
     const Result<RunEnd> end = enter();
-    if (!end) return std::unexpected(end.error());
-    switch (*end) {
-      case RunEnd::Intercept: {
-        MaybeExit exit = translate();
-        if (!exit) return std::unexpected(exit.error());
-        if (*exit) return std::move(**exit);
-        break;
-      }
-      case RunEnd::Cancelled:
-        // Otherwise only request_interrupt_window wanted to be heard.
-        if (cancelled_.exchange(false)) return CancelledExit{};
-        break;
-      case RunEnd::Suspended:
-        return FailureExit{fmt::format("virtual processor {} is suspended", index_)};
+    if (!end) [[unlikely]] {
+      result = std::unexpected(end.error());
+      return result;
     }
+    if (*end == RunEnd::Intercept) [[likely]] {
+      if (translate(result) == After::Return) return result;
+    } else if (*end == RunEnd::Suspended) {
+      fail_with(result, fmt::format("virtual processor {} is suspended", index_));
+      return result;
+    } else if (cancelled_.exchange(false)) {
+      return result;
+    }
+    // Otherwise only request_interrupt_window wanted to be heard.
   }
 }
 
@@ -75,15 +70,27 @@ Result<Exit> NativeVirtualProcessor::run() {
 /// look finds it set and ends the run.
 Result<RunEnd> NativeVirtualProcessor::enter() {
   in_driver_.store(true);
-  Result<> asked;
-  if (window_wanted_.load() && !window_asked_) asked = ask_for_window();
-  if (!asked) {
-    in_driver_.store(false);
-    return std::unexpected(asked.error());
+  if (window_wanted_.load() && !window_asked_) [[unlikely]] {
+    if (auto asked = ask_for_window(); !asked) {
+      in_driver_.store(false);
+      return std::unexpected(asked.error());
+    }
   }
-  const Result<RunEnd> end = processor_->run();
-  in_driver_.store(false);
+  Result<RunEnd> end = processor_->run();
+  in_driver_.store(false, std::memory_order_release);
   return end;
+}
+
+/// Ends `run` with an error of the engine.
+NativeVirtualProcessor::After NativeVirtualProcessor::give_up(Result<Exit>& result, const Error& error) {
+  result = std::unexpected(error);
+  return After::Return;
+}
+
+/// Ends `run` with something that the guest did wrong.
+NativeVirtualProcessor::After NativeVirtualProcessor::fail_with(Result<Exit>& result, std::string why) {
+  *result = FailureExit{std::move(why)};
+  return After::Return;
 }
 
 void NativeVirtualProcessor::cancel() {
@@ -109,47 +116,55 @@ Result<> NativeVirtualProcessor::inject_external_interrupt(std::uint8_t vector) 
   return partition_.assert_interrupt(interrupt);
 }
 
-/// The exit that the intercept message means, or nothing if the guest can go on.
-NativeVirtualProcessor::MaybeExit NativeVirtualProcessor::translate() {
+/// The exit that the intercept message means, if the guest cannot go on without one.
+NativeVirtualProcessor::After NativeVirtualProcessor::translate(Result<Exit>& result) {
   const abi::InterceptMessage& message = processor_->message();
   switch (message.header.type) {
     case MessageType::IoPort:
-      return translate_port(message.io_port);
+      return translate_port(message.io_port, result);
     case MessageType::UnmappedGpa:
     case MessageType::GpaIntercept:
-      return translate_memory(message.memory);
+      return translate_memory(message.memory, result);
     case MessageType::ApicEoi:
-      return EoiExit{.vector = static_cast<std::uint8_t>(message.eoi.vector)};
+      *result = EoiExit{.vector = static_cast<std::uint8_t>(message.eoi.vector)};
+      return After::Return;
     case MessageType::InterruptionDeliverable:
       window_asked_ = false;
-      if (!window_wanted_.exchange(false)) return std::nullopt;
-      return InterruptWindowExit{};
+      if (!window_wanted_.exchange(false)) return After::Enter;
+      *result = InterruptWindowExit{};
+      return After::Return;
     case MessageType::UnrecoverableException:
-      return TripleFaultExit{};
+      *result = TripleFaultExit{};
+      return After::Return;
     case MessageType::InvalidVpRegister:
-      return FailureExit{fmt::format("virtual processor {} has registers that no processor can have", index_)};
+      return fail_with(result, fmt::format("virtual processor {} has registers that no processor can have", index_));
     default:
-      return FailureExit{fmt::format("the hypervisor sent a message of unknown type {:#x}",
-                                     static_cast<std::uint32_t>(message.header.type))};
+      return fail_with(result, fmt::format("the hypervisor sent a message of unknown type {:#x}",
+                                           static_cast<std::uint32_t>(message.header.type)));
   }
 }
 
-NativeVirtualProcessor::MaybeExit NativeVirtualProcessor::translate_port(const abi::IoPortIntercept& intercept) {
+NativeVirtualProcessor::After NativeVirtualProcessor::translate_port(const abi::IoPortIntercept& intercept,
+                                                                     Result<Exit>& result) {
   const unsigned length = intercept.header.instruction_length();
-  if (intercept.is_string()) return emulate({});
-  if (length == 0)
-    return FailureExit{
-        fmt::format("an access of port {:#x} came without the length of its instruction", intercept.port)};
+  if (intercept.is_string()) return emulate({}, result);
+  if (length == 0) {
+    return fail_with(result,
+                     fmt::format("an access of port {:#x} came without the length of its instruction", intercept.port));
+  }
   const auto size = static_cast<std::uint8_t>(intercept.size());
   if (intercept.header.access == abi::InterceptAccess::Write) {
-    if (auto left = leave_instruction(length); !left) return std::unexpected(left.error());
+    if (auto left = leave_instruction(length); !left) [[unlikely]]
+      return give_up(result, left.error());
     const auto data = static_cast<std::uint32_t>(intercept.rax & emulator::mask_of(size));
-    return PortExit{.port = intercept.port, .size = size, .write = true, .data = data};
+    *result = PortExit{.port = intercept.port, .size = size, .write = true, .data = data};
+    return After::Return;
   }
   unfinished_ = Unfinished::PortRead;
   port_read_size_ = size;
   port_read_length_ = length;
-  return PortExit{.port = intercept.port, .size = size, .write = false, .data = 0};
+  *result = PortExit{.port = intercept.port, .size = size, .write = false, .data = 0};
+  return After::Return;
 }
 
 void NativeVirtualProcessor::complete_read(std::uint64_t value) {
@@ -167,17 +182,19 @@ Result<> NativeVirtualProcessor::leave_instruction(unsigned length) {
   return (page_.rflags & emulator::kTrap) ? single_step() : Result<>();
 }
 
-NativeVirtualProcessor::MaybeExit NativeVirtualProcessor::translate_memory(const abi::MemoryIntercept& intercept) {
-  if (intercept.header.execution_state & kInterruptionPending) {
-    return FailureExit{
-        fmt::format("an interrupt or exception cannot be delivered: there is no memory at {:#x}", intercept.gpa)};
+NativeVirtualProcessor::After NativeVirtualProcessor::translate_memory(const abi::MemoryIntercept& intercept,
+                                                                       Result<Exit>& result) {
+  if (intercept.header.execution_state & kInterruptionPending) [[unlikely]] {
+    return fail_with(result, fmt::format("an interrupt or exception cannot be delivered: there is no memory at {:#x}",
+                                         intercept.gpa));
   }
-  const bool is_fetch = intercept.header.access == abi::InterceptAccess::Execute;
-  if (is_fetch) return FailureExit{fmt::format("the guest executes at {:#x}, where there is no memory", intercept.gpa)};
-  return emulate({.address = intercept.gpa, .is_operand = (intercept.access_info & 2) != 0, .is_fetch = false});
+  if (intercept.header.access == abi::InterceptAccess::Execute) [[unlikely]] {
+    return fail_with(result, fmt::format("the guest executes at {:#x}, where there is no memory", intercept.gpa));
+  }
+  return emulate({.address = intercept.gpa, .is_operand = (intercept.access_info & 2) != 0, .is_fetch = false}, result);
 }
 
-NativeVirtualProcessor::MaybeExit NativeVirtualProcessor::emulate(emulator::AccessHint hint) {
+NativeVirtualProcessor::After NativeVirtualProcessor::emulate(emulator::AccessHint hint, Result<Exit>& result) {
   std::memcpy(state_.general.data(), page_.general, sizeof(page_.general));
   std::memcpy(state_.segments.data(), page_.segments, sizeof(page_.segments));
   state_.rip = page_.rip;
@@ -186,56 +203,61 @@ NativeVirtualProcessor::MaybeExit NativeVirtualProcessor::emulate(emulator::Acce
   state_.cr3 = page_.cr3;
   state_.cr4 = page_.cr4;
   state_.efer = page_.efer;
-  return take(emulator_.begin(state_, hint));
+  return take(emulator_.begin(state_, hint), result);
 }
 
-NativeVirtualProcessor::MaybeExit NativeVirtualProcessor::go_on_emulating() {
+/// Goes on with the instruction of the last exit.
+NativeVirtualProcessor::After NativeVirtualProcessor::go_on(Result<Exit>& result) {
   switch (std::exchange(unfinished_, Unfinished::Nothing)) {
     case Unfinished::EmulatedRead:
-      return take(emulator_.resume(read_value_));
+      return take(emulator_.resume(read_value_), result);
     case Unfinished::EmulatedWrite:
-      return take(emulator_.resume());
+      return take(emulator_.resume(), result);
     case Unfinished::PortRead: {
       std::uint64_t& rax = page_.general[0];
       const std::uint64_t mask = emulator::mask_of(port_read_size_);
       rax = port_read_size_ == 4 ? read_value_ & mask : (rax & ~mask) | (read_value_ & mask);
       page_.dirty |= abi::kDirtyGeneral;
-      if (auto left = leave_instruction(port_read_length_); !left) return std::unexpected(left.error());
-      return std::nullopt;
+      if (auto left = leave_instruction(port_read_length_); !left) return give_up(result, left.error());
+      return After::Enter;
     }
     case Unfinished::Nothing:
-      return std::nullopt;
+      break;
   }
-  return std::nullopt;
+  return After::Enter;
 }
 
-NativeVirtualProcessor::MaybeExit NativeVirtualProcessor::take(const emulator::Step& step) {
+NativeVirtualProcessor::After NativeVirtualProcessor::take(const emulator::Step& step, Result<Exit>& result) {
   if (const auto* access = std::get_if<emulator::MemoryAccess>(&step)) {
     unfinished_ = access->write ? Unfinished::EmulatedWrite : Unfinished::EmulatedRead;
-    return MmioExit{.address = access->address, .size = access->size, .write = access->write, .data = access->data};
+    *result = MmioExit{.address = access->address, .size = access->size, .write = access->write, .data = access->data};
+    return After::Return;
   }
   if (const auto* completed = std::get_if<emulator::Completed>(&step)) {
     publish_emulated_state();
-    if (completed->single_step) {
-      if (auto stepped = single_step(); !stepped) return std::unexpected(stepped.error());
-    }
-    return std::nullopt;
+    if (!completed->single_step) [[likely]]
+      return After::Enter;
+    if (auto stepped = single_step(); !stepped) return give_up(result, stepped.error());
+    return After::Enter;
   }
   if (const auto* port = std::get_if<emulator::PortAccess>(&step)) {
     unfinished_ = port->write ? Unfinished::EmulatedWrite : Unfinished::EmulatedRead;
-    return PortExit{.port = port->port, .size = port->size, .write = port->write, .data = port->data};
+    *result = PortExit{.port = port->port, .size = port->size, .write = port->write, .data = port->data};
+    return After::Return;
   }
   if (const auto* fault = std::get_if<emulator::Fault>(&step)) {
     publish_emulated_state();  // of repetitions that were complete
-    if (fault->sets_cr2) {
-      if (auto placed = set(RegisterName::Cr2, fault->cr2); !placed) return std::unexpected(placed.error());
-    }
-    auto injected =
-        inject_exception(fault->vector, fault->has_error_code ? std::optional(fault->error_code) : std::nullopt);
-    if (!injected) return std::unexpected(injected.error());
-    return std::nullopt;
+    if (auto delivered = deliver(*fault); !delivered) return give_up(result, delivered.error());
+    return After::Enter;
   }
-  return FailureExit{fmt::format("cannot emulate {}, which needs a device", emulator_.describe())};
+  return fail_with(result, fmt::format("cannot emulate {}, which needs a device", emulator_.describe()));
+}
+
+Result<> NativeVirtualProcessor::deliver(const emulator::Fault& fault) {
+  if (fault.sets_cr2) {
+    if (auto placed = set(RegisterName::Cr2, fault.cr2); !placed) return placed;
+  }
+  return inject_exception(fault.vector, fault.has_error_code ? std::optional(fault.error_code) : std::nullopt);
 }
 
 void NativeVirtualProcessor::publish_emulated_state() {

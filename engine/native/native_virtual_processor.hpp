@@ -38,15 +38,20 @@ class NativeVirtualProcessor final : public VirtualProcessor, private emulator::
  private:
   /// What the instruction of the last exit still needs.
   enum class Unfinished : std::uint8_t { Nothing, PortRead, EmulatedWrite, EmulatedRead };
-  using MaybeExit = Result<std::optional<Exit>>;
+  /// Whether `run` returns its result now, or enters the guest. The result is handed on by reference so that an Exit,
+  /// which can hold a text, need not be moved from function to function at each exit.
+  enum class After : std::uint8_t { Enter, Return };
 
   Result<RunEnd> enter();
-  MaybeExit translate();
-  MaybeExit translate_port(const abi::IoPortIntercept& intercept);
-  MaybeExit translate_memory(const abi::MemoryIntercept& intercept);
-  MaybeExit emulate(emulator::AccessHint hint);
-  MaybeExit take(const emulator::Step& step);
-  MaybeExit go_on_emulating();
+  After translate(Result<Exit>& result);
+  After translate_port(const abi::IoPortIntercept& intercept, Result<Exit>& result);
+  After translate_memory(const abi::MemoryIntercept& intercept, Result<Exit>& result);
+  After emulate(emulator::AccessHint hint, Result<Exit>& result);
+  After take(const emulator::Step& step, Result<Exit>& result);
+  After go_on(Result<Exit>& result);
+  static After give_up(Result<Exit>& result, const Error& error);
+  static After fail_with(Result<Exit>& result, std::string why);
+  Result<> deliver(const emulator::Fault& fault);
   void publish_emulated_state();
   Result<> leave_instruction(unsigned length);
   Result<> inject_exception(std::uint8_t vector, std::optional<std::uint32_t> error_code);
