@@ -150,6 +150,16 @@ hv_status FakeVpHardware::set_register(abi::RegisterName name, const abi::Regist
   return HV_STATUS_SUCCESS;
 }
 
+void FakeVpHardware::publish(abi::RegisterPage& page) const {
+  constexpr abi::RegisterName kSegments[] = {abi::RegisterName::Es, abi::RegisterName::Cs, abi::RegisterName::Ss,
+                                             abi::RegisterName::Ds, abi::RegisterName::Fs, abi::RegisterName::Gs};
+  for (unsigned i = 0; i < 6; ++i) page.segments[i] = get_register(kSegments[i])->segment;
+  page.cr0 = execution_mode.cr0;
+  page.cr3 = execution_mode.cr3;
+  page.cr4 = execution_mode.cr4;
+  page.efer = execution_mode.efer;
+}
+
 Root::Result Root::raw(std::uint64_t control, std::uint64_t rdx, std::uint64_t r8) {
   root::HypercallRegisters registers{.rax = ~0ull, .rcx = control, .rdx = rdx, .r8 = r8, .again = false};
   unsigned entries = 0;

@@ -39,6 +39,7 @@ class FakeVpHardware final : public VpHardware {
   void set_exception_intercepts(std::uint32_t vectors) override { exception_intercepts = vectors; }
   std::expected<abi::RegisterValue, hv_status> get_register(abi::RegisterName name) const override;
   hv_status set_register(abi::RegisterName name, const abi::RegisterValue& value) override;
+  void publish(abi::RegisterPage& page) const override;
 
   /// The next entries exit for these reasons, after calling the function that goes with each. When the queue is empty, for a physical interrupt.
   struct Step {
