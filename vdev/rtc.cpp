@@ -221,7 +221,8 @@ std::int64_t Rtc::registers_to_time() const {
   const year year_of(two_digits(kCenturyIndex) * 100 + two_digits(kYear));
   const month month_of(std::clamp(decode(registers_[kMonth]), 1u, 12u));
   const unsigned last = static_cast<unsigned>((year_of / month_of / std::chrono::last).day());
-  const sys_days day = year_of / month_of / std::clamp(decode(registers_[kDay]), 1u, last);
+  const std::chrono::day day_of(std::clamp(decode(registers_[kDay]), 1u, last));
+  const sys_days day = year_of / month_of / day_of;
   const std::int64_t minute = std::min(decode(registers_[kMinutes]), 59u);
   const std::int64_t second = std::min(decode(registers_[kSeconds]), 59u);
   return std::int64_t{day.time_since_epoch().count()} * kSecondsPerDay + std::min<std::int64_t>(hour, 23) * 3600 +
