@@ -250,26 +250,26 @@ class Server::Connection {
   std::coroutine_handle<> waiting_for_room_;
 };
 
-Task<Result<>> Server::serve_connection(int descriptor, Clients clients) {
+Task<Result<>> Server::serve_connection(int descriptor, Until until) {
   connections_.insert(descriptor);
   Connection connection(ring_, disk_, descriptor);
   co_await connection.run();
   connections_.erase(descriptor);
   ::close(descriptor);
-  if (clients == Clients::one) {
+  if (until == Until::last_client_left && connections_.empty()) {
     stop();
   }
   co_return Result<>();
 }
 
-Task<Result<>> Server::serve(Clients clients) {
+Task<Result<>> Server::serve(Until until) {
   TaskGroup connections;
   Result<> result;
   while (!stopping_) {
     const int accepted = co_await ring_.operation(
         [&](io_uring_sqe* sqe) { io_uring_prep_accept(sqe, listener_.descriptor(), nullptr, nullptr, SOCK_CLOEXEC); });
     if (accepted >= 0) {
-      connections.add(serve_connection(accepted, clients));
+      connections.add(serve_connection(accepted, until));
     } else if (!stopping_ && accepted != -EINTR && accepted != -EAGAIN && accepted != -ECONNABORTED) {
       result = std::unexpected(Error::from_errno("cannot accept connections", -accepted));
       break;

@@ -40,18 +40,18 @@ class Listener {
 
 class Server {
  public:
-  enum class Clients { many, one };
+  enum class Until { stopped, last_client_left };
 
   Server(Ring& ring, Disk& disk, Listener listener) : ring_(ring), disk_(disk), listener_(std::move(listener)) {}
 
-  /// Serves until stop(), or with Clients::one until the first client has gone. The disk stays open.
-  Task<Result<>> serve(Clients clients);
+  /// Serves until stop(), or until a client has come and none is left. The disk stays open.
+  Task<Result<>> serve(Until until);
   /// Ends all connections. May be called from a task on the same ring.
   void stop();
 
  private:
   class Connection;
-  Task<Result<>> serve_connection(int descriptor, Clients clients);
+  Task<Result<>> serve_connection(int descriptor, Until until);
 
   Ring& ring_;
   Disk& disk_;
