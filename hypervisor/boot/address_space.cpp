@@ -40,8 +40,8 @@ PageRights rights_of(std::uint64_t page) {
 std::uint64_t frames_for_tables() {
   const std::uint64_t host = 1 + (end_of_direct_map() + k512GiB - 1) / k512GiB + 3;
   constexpr std::uint64_t kAddressable = 1ull << 40;
-  const std::uint64_t second_level = 1 + kAddressable / k512GiB + 2 + 2 + 1;
-  constexpr std::uint64_t kPermissionMaps = 8;
+  const std::uint64_t second_level = 1 + kAddressable / k512GiB + 2 + 2;
+  constexpr std::uint64_t kPermissionMaps = 7;
   return host + second_level + kPermissionMaps;
 }
 

@@ -55,7 +55,7 @@ std::uint64_t region_counter_pages() {
 void choose_place() {
   const auto image_frames = static_cast<std::uint64_t>(resident_end - image_start) / kPageSize;
   const std::uint64_t processors = std::max<std::uint64_t>(boot.acpi.processor_count, 1);
-  constexpr std::uint64_t kOwn = 4;        // the zero frame, two to begin splitting the root's pages with, the list of RAM
+  constexpr std::uint64_t kOwn = 3;        // two to begin splitting the root's pages with, the list of RAM
   constexpr std::uint64_t kAlignment = 1;  // of the first stack
   const std::uint64_t body = image_frames + frames_for_tables() + processors * kFramesPerProcessor + kOwn + kAlignment +
                              region_counter_pages();

@@ -31,7 +31,6 @@ std::uint8_t* bytes(Frame frame) { return reinterpret_cast<std::uint8_t*>(machin
 }  // namespace
 
 void build_root_table() {
-  boot.zero_frame = take();
   auto table = PageTable<NestedFormat>::create(boot.reserve);
   if (!table) fail("cannot build the root's second-level table");
   const std::uint64_t widths = machine::host_cpuid(0x80000008, 0).eax;
@@ -46,21 +45,27 @@ void build_root_table() {
   root::root_machine.table = boot.root_table;
 }
 
-// The child's maps are all ones, but for few registers. So maps may share pages: SVM reads three for ports (the third only
-// for accesses that run over port FFFF), and two for registers.
+// Much of these maps is all zeros or all ones, so they overlap. Of a port map's third page SVM reads three bits, for
+// accesses that run over port FFFF (that of the root may say anything); the second half of an MSR map's second page it
+// does not read at all.
 //
-//   page    0    1    2    3    4    5
-//   root    [ ports      ]
-//   child             [ ports      ]
-//   child                       [ MSRs  ]
+//   page          0        1        2        3        4        5        6
+//              PM1 port  zeros  few zeros   ones     ones      root's registers
+//   root's ports [        |        |   ]
+//   child's MSRs                   [        |        ]
+//   child's ports                           [        |        |    ]
+//   root's MSRs                                               [        |        ]
+//
+// Page 1 is also what the root sees in the place of hidden memory. The first registers of page 5 exit for the child's ports' sake.
 void build_permission_maps() {
-  const Frame shared = take(6);
-  const Frame root_msrs = take(2);
-  root::build_root_port_map(std::span(bytes(shared), 2 * kPageSize), root::root_machine.sleep);
-  std::memset(bytes(shared + 2), 0xff, 2 * kPageSize);
-  root::build_child_msr_map(std::span<std::uint8_t, root::kMsrMapSize>(bytes(shared + 4), root::kMsrMapSize));
-  root::build_root_msr_map(std::span<std::uint8_t, root::kMsrMapSize>(bytes(root_msrs), root::kMsrMapSize));
-  svm::permissions = {shared.address(), root_msrs.address(), (shared + 2).address(), (shared + 4).address()};
+  const Frame pages = take(7);
+  boot.zero_frame = pages + 1;
+  root::build_root_port_map(std::span(bytes(pages), kPageSize), root::root_machine.sleep);
+  std::memset(bytes(pages + 2), 0xff, 3 * kPageSize);
+  root::build_child_msr_map(std::span<std::uint8_t, root::kMsrMapSize>(bytes(pages + 2), root::kMsrMapSize));
+  root::build_root_msr_map(std::span<std::uint8_t, root::kMsrMapSize>(bytes(pages + 5), root::kMsrMapSize));
+  bytes(pages + 5)[0] |= 7;
+  svm::permissions = {pages.address(), (pages + 5).address(), (pages + 3).address(), (pages + 2).address()};
 }
 
 }  // namespace bulkhead::hypervisor::boot

@@ -38,13 +38,11 @@ struct SleepControl {
   }
 };
 
-/// SVM's map: a bit for each port, and three more for accesses that run over the end.
-inline constexpr std::size_t kPortMapSize = 8192 + 1;
-
+/// SVM's map (APM volume 2, section 15.10): a bit for each port. `map` may be shorter; ports behind its end are left out.
 constexpr void build_root_port_map(std::span<std::uint8_t> map, const SleepControl& sleep) {
   for (const std::uint16_t port : sleep.port) {
     if (port == 0 || !sleep.has_sleep3) continue;
-    for (unsigned byte = port; byte < port + 2u; ++byte) map[byte / 8] = static_cast<std::uint8_t>(map[byte / 8] | 1u << (byte % 8));
+    for (unsigned byte = port; byte < port + 2u && byte / 8 < map.size(); ++byte) map[byte / 8] = static_cast<std::uint8_t>(map[byte / 8] | 1u << (byte % 8));
   }
 }
 
