@@ -78,7 +78,8 @@ TEST(ChildConsole, BelongsToTheChildUntilCtrlBracket) {
   machine.type("echo it is $((6 * 7)) in $(hostname)\n");
   machine.wait_for("it is 42 in child", Seconds(30));
   machine.type("\x1d");
-  machine.wait_for("stopped", Seconds(30));
+  machine.wait_for("stopped (left by Ctrl-])", Seconds(30));
+  machine.wait_for("@@1 84 @@\n", Seconds(30));
   EXPECT_EQ(machine.must_run("hostname", Seconds(60)), "root\n");
 }
 
