@@ -199,7 +199,8 @@ bool SvmVp::understand_exit(LogicalProcessor& processor) {
     case ExitCode::Init: return false;  // held by the processor, and sent by nobody: the root's are emulated
     case ExitCode::FerrFreeze:
     case ExitCode::Shutdown: return finish(ExitReason::Shutdown);
-    case ExitCode::Invalid: return finish(ExitReason::InvalidState);
+    case ExitCode::Invalid:
+    case ExitCode::InvalidIn32Bits: return finish(ExitReason::InvalidState);
     case ExitCode::Iret:
       vmcb_.intercepts1 &= ~kInterceptIret;
       stepping_over_iret_ = true;

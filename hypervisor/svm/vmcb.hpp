@@ -86,6 +86,7 @@ enum class ExitCode : std::uint64_t {
   Xsetbv = 0x8d,
   Rdpru = 0x8e,
   NestedPageFault = 0x400,
+  InvalidIn32Bits = 0xffffffff,  // as QEMU's emulation writes it
   Invalid = 0xffffffffffffffff,
 };
 
