@@ -11,6 +11,7 @@
 // frames: it starts with two of the hypervisor's own, and refills itself from the front of a deposit.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <optional>
 #include <span>
@@ -64,12 +65,16 @@ class RootMemory {
 
  private:
   bool is_hidden(Frame frame) const;
+  bool is_accessible(Frame frame);
   hv_status hide(Frame frame);
   void settle(std::span<const Frame> hidden, MemoryPool& pool);
   void show(Frame frame);
 
   PageTable<NestedFormat> table_{Frame{}};
   Frame zero_frame_;
+  /// Pages that were found accessible last: a caller uses the same two over and over. Forgotten whenever a page is hidden.
+  std::array<Frame, 2> recently_accessible_;
+  unsigned next_recent_ = 0;
   FrameLedger ledger_;
   MemoryPool pool_;
   std::uint64_t lent_ = 0;  // pages in pools of children, and objects of the root's own

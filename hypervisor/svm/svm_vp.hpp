@@ -33,6 +33,9 @@ class SvmVp final : public VpHardware {
   void request_interrupt_window(unsigned priority) override;
   void request_nmi_window() override { nmi_window_ = true; }
   ExecutionMode mode() const override;
+  std::uint64_t code_space() const override {
+    return vmcb_.cr3 ^ vmcb_.cs.base << 20 ^ std::uint64_t{vmcb_.cs.attributes} << 52;
+  }
   void reset(bool init) override;
   void set_tsc_offset(std::int64_t offset) override;
   void set_exception_intercepts(std::uint32_t vectors) override;

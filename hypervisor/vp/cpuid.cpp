@@ -9,7 +9,7 @@
 #include "hypervisor/decode/guest_walk.hpp"
 #include "hypervisor/machine.hpp"
 #include "hypervisor/vp/guest_interface.hpp"
-#include "hypervisor/vp/virtual_processor.hpp"
+#include "hypervisor/vp/finish_instruction.hpp"
 
 namespace bulkhead::hypervisor {
 namespace {
@@ -67,7 +67,10 @@ std::uint32_t cores_per_package(const PartitionConfiguration& configuration) {
   return std::min(configuration.vp_count, configuration.processors_per_socket);
 }
 
-void mask(CpuidResult& result, const CpuidResult& by) {
+/// Basic leaves that adjust_basic_leaf has something to do with.
+constexpr std::uint32_t kAdjustedBasicLeaves = bits({0x0, 0x1, 0x7, 0xb, 0xd});
+
+[[gnu::always_inline]] inline void mask(CpuidResult& result, const CpuidResult& by) {
   result.eax &= by.eax;
   result.ebx &= by.ebx;
   result.ecx &= by.ecx;
@@ -99,13 +102,14 @@ void extended_state(std::uint32_t subleaf, std::uint64_t xcr0, CpuidResult& resu
 
 }  // namespace
 
-machine::CpuidResult VirtualProcessor::cpuid(std::uint32_t leaf, std::uint32_t subleaf) const {
+[[gnu::always_inline]] inline machine::CpuidResult VirtualProcessor::cpuid(std::uint32_t leaf,
+                                                                            std::uint32_t subleaf) const {
   const PartitionConfiguration& configuration = partition_.configuration();
   CpuidResult result{};
   if (leaf <= kLastBasicLeaf) {
     result = machine::host_cpuid(leaf, subleaf);
     mask(result, kBasicLeaves[leaf]);
-    adjust_basic_leaf(leaf, subleaf, result);
+    if (kAdjustedBasicLeaves >> leaf & 1) adjust_basic_leaf(leaf, subleaf, result);
   } else if (leaf >= 0x80000000 && leaf <= kLastExtendedLeaf) {
     result = machine::host_cpuid(leaf, subleaf);
     mask(result, kExtendedLeaves[leaf & 0xff]);

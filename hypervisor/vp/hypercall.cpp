@@ -4,7 +4,7 @@
 // are implemented either; both are answered truly.
 #include "hypervisor/decode/guest_walk.hpp"
 #include "hypervisor/hypercall/control_word.hpp"
-#include "hypervisor/vp/virtual_processor.hpp"
+#include "hypervisor/vp/finish_instruction.hpp"
 
 namespace bulkhead::hypervisor {
 

@@ -4,7 +4,7 @@
 // completed here, all others are the parent's.
 #include "hypervisor/decode/execute.hpp"
 #include "hypervisor/machine.hpp"
-#include "hypervisor/vp/virtual_processor.hpp"
+#include "hypervisor/vp/finish_instruction.hpp"
 
 namespace bulkhead::hypervisor {
 

@@ -7,7 +7,7 @@
 #include "hypervisor/decode/guest_walk.hpp"
 #include "hypervisor/machine.hpp"
 #include "hypervisor/vp/guest_interface.hpp"
-#include "hypervisor/vp/virtual_processor.hpp"
+#include "hypervisor/vp/finish_instruction.hpp"
 
 namespace bulkhead::hypervisor {
 namespace {

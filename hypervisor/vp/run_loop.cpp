@@ -2,7 +2,7 @@
 //
 // Dispatching a VP, and what becomes of each kind of exit.
 #include "hypervisor/machine.hpp"
-#include "hypervisor/vp/virtual_processor.hpp"
+#include "hypervisor/vp/finish_instruction.hpp"
 
 namespace bulkhead::hypervisor {
 namespace {

@@ -79,10 +79,11 @@ class VirtualProcessor {
 
   // instruction.cpp
   bool finish_instruction(const Exit& exit, Operation operation);
-  bool has_cached_bytes(std::uint64_t linear, const ExecutionMode& mode, Operation operation, unsigned& length);
+  bool finish_unknown_length(Operation operation);
   unsigned fetch(std::uint64_t linear, const ExecutionMode& mode, std::uint8_t (&bytes)[kMaximumInstructionLength]);
   std::optional<Instruction> fetch_instruction(const ExecutionMode& mode);
   void advance(std::uint64_t next_rip);
+  void end_debugged_instruction();
   Next inject_exception(std::uint8_t vector, std::optional<std::uint32_t> error_code = std::nullopt);
   Next general_protection() { return inject_exception(13, 0); }
 
@@ -171,10 +172,10 @@ class VirtualProcessor {
 
   /// Where the last instruction was that exited: its page's memory, for a quick look at its bytes the next time.
   struct FetchCache {
-    std::uint64_t linear_page = ~0ull;
-    std::uint64_t cr3 = 0;
+    std::uint64_t rip_page = ~0ull;
+    std::uint64_t code_space = 0;
     std::uint32_t generation = 0;
-    const std::byte* page = nullptr;
+    const std::byte* instruction_page = nullptr;  // the byte at RIP is here plus RIP's offset in its page
   };
   FetchCache fetch_cache_;
   std::optional<Frame> state_pages_[2];

@@ -142,6 +142,8 @@ class VpHardware {
   virtual void request_nmi_window() = 0;
 
   virtual ExecutionMode mode() const = 0;
+  /// Which code RIP is in, in one number: another if CR3, the code segment's base or its attributes are. Quicker than mode().
+  virtual std::uint64_t code_space() const = 0;
 
   /// Architectural state after power-up, or after INIT (which keeps FPU, MSRs and time stamp counter). All of this
   /// class's data included.

@@ -34,6 +34,9 @@ class FakeVpHardware final : public VpHardware {
   void request_interrupt_window(unsigned priority) override { window = priority; }
   void request_nmi_window() override { ++nmi_windows; }
   ExecutionMode mode() const override { return execution_mode; }
+  std::uint64_t code_space() const override {
+    return execution_mode.cr3 ^ execution_mode.cs.base << 20 ^ std::uint64_t{execution_mode.cs.attributes} << 52;
+  }
   void reset(bool init) override;
   void set_tsc_offset(std::int64_t offset) override { tsc_offset = offset; }
   void set_exception_intercepts(std::uint32_t vectors) override { exception_intercepts = vectors; }
