@@ -217,9 +217,10 @@ WorkerEnd ConsoleSession::conclude() {
   const bool was_left = !left_because_.empty();
   const worker::Ending ending{
       .kind = was_left ? worker::EndingKind::Stopped : worker::EndingKind::Failed,
-      .detail = was_left              ? left_because_
-                : WIFSIGNALED(status) ? fmt::format("the worker was killed by signal {}", sigabbrev_np(WTERMSIG(status)))
-                                      : fmt::format("the worker ended with status {}", WEXITSTATUS(status))};
+      .detail = was_left ? left_because_
+                : WIFSIGNALED(status)
+                    ? fmt::format("the worker was killed by signal {}", sigabbrev_np(WTERMSIG(status)))
+                    : fmt::format("the worker ended with status {}", WEXITSTATUS(status))};
   return {worker::exit_status(ending), worker::to_line(ending), true};
 }
 

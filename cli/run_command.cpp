@@ -26,7 +26,7 @@ Result<engine::FileDescriptor> open_image(const std::string& path) {
   const int number = open(path.c_str(), O_RDONLY | O_CLOEXEC);
   if (number < 0) return std::unexpected(Error::from_errno(fmt::format("cannot open '{}'", path), errno));
   engine::FileDescriptor file(number);
-  struct stat status {};
+  struct stat status{};
   if (fstat(number, &status) != 0 || !S_ISREG(status.st_mode)) return fail(fmt::format("'{}' is not a file", path));
   if (status.st_size == 0) return fail(fmt::format("'{}' is empty", path));
   return file;

@@ -5,9 +5,7 @@
 
 namespace bulkhead::cli {
 
-bool is_foreground_terminal(int descriptor) {
-  return isatty(descriptor) == 1 && tcgetpgrp(descriptor) == getpgrp();
-}
+bool is_foreground_terminal(int descriptor) { return isatty(descriptor) == 1 && tcgetpgrp(descriptor) == getpgrp(); }
 
 RawTerminal::RawTerminal(int descriptor) : descriptor_(descriptor) {
   termios settings{};

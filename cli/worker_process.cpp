@@ -86,9 +86,9 @@ Result<std::string> find_worker_program() {
   const auto self = std::filesystem::read_symlink("/proc/self/exe", error);
   const std::filesystem::path name = "bulkhead-vmwp";
   // In the build tree the two programs lie in the folders of their rooms.
-  const std::array<std::filesystem::path, 3> places = {
-      self.parent_path() / name, self.parent_path().parent_path() / "worker" / name,
-      std::filesystem::path(BULKHEAD_LIBEXEC_DIRECTORY) / name};
+  const std::array<std::filesystem::path, 3> places = {self.parent_path() / name,
+                                                       self.parent_path().parent_path() / "worker" / name,
+                                                       std::filesystem::path(BULKHEAD_LIBEXEC_DIRECTORY) / name};
   for (const auto& place : places) {
     if (access(place.c_str(), X_OK) == 0) return place.string();
   }

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "worker/command_line.hpp"
 
+#include <fmt/format.h>
 #include <algorithm>
 #include <charconv>
 #include <climits>
-#include <fmt/format.h>
 #include <functional>
 #include <set>
 #include <string_view>

@@ -17,7 +17,7 @@ namespace bulkhead::worker {
 
 struct CommandLine {
   std::string name = "vm";
-  std::string engine = "auto";   // "native", "kvm" or "auto"
+  std::string engine = "auto";    // "native", "kvm" or "auto"
   std::uint64_t memory_size = 0;  // bytes
   std::uint32_t vp_count = 1;
   int kernel_fd = -1;

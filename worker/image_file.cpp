@@ -10,7 +10,7 @@
 namespace bulkhead::worker {
 
 Result<ImageFile> ImageFile::map(const engine::FileDescriptor& file, std::string_view what) {
-  struct stat status {};
+  struct stat status{};
   if (fstat(file.get(), &status) != 0) {
     return std::unexpected(Error::from_errno(fmt::format("cannot read {}", what), errno));
   }

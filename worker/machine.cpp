@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "worker/machine.hpp"
 
+#include <fmt/format.h>
 #include <algorithm>
 #include <boost/asio/post.hpp>
-#include <fmt/format.h>
 #include <utility>
 
 #include "firmware/firmware.hpp"
@@ -193,9 +193,7 @@ void Machine::handle_engine_failure(engine::VirtualProcessor& vp, const Error& e
   request({.kind = EndingKind::Failed, .detail = fmt::format("processor {}: {}", vp.index(), error.message())});
 }
 
-void Machine::request_reset(std::string_view why) {
-  request({.kind = EndingKind::Reset, .detail = std::string(why)});
-}
+void Machine::request_reset(std::string_view why) { request({.kind = EndingKind::Reset, .detail = std::string(why)}); }
 
 void Machine::request_power_off(std::string_view why) {
   request({.kind = EndingKind::PoweredOff, .detail = std::string(why)});
@@ -221,8 +219,10 @@ void Machine::carry_out_request() {
   Ending ending = *requested_;
   const bool is_reset = ending.kind == EndingKind::Reset || ending.kind == EndingKind::TripleFault;
   if (is_reset && settings_.restart_on_reset) {
-    if (auto restarted = restart(); restarted) return observer_.restarted(to_line(ending));
-    else ending = {.kind = EndingKind::Failed, .detail = restarted.error().within("cannot restart").message()};
+    if (auto restarted = restart(); restarted)
+      return observer_.restarted(to_line(ending));
+    else
+      ending = {.kind = EndingKind::Failed, .detail = restarted.error().within("cannot restart").message()};
   }
   motherboard_->flush_serial_ports();
   observer_.ended(ending);

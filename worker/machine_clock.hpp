@@ -53,10 +53,10 @@ class MachineClock final : public vdev::Clock, public state::StateUnit {
   std::mutex& machine_lock_;
   boost::asio::steady_timer host_timer_;
   std::vector<DeviceTimer*> timers_;
-  vdev::Nanoseconds stopped_at_{0};             // the machine's time when it last stopped
-  std::optional<HostTime> started_;             // while running: when it last started
-  std::optional<vdev::Nanoseconds> wake_at_;    // what host_timer_ is set for
-  std::shared_ptr<bool> alive_;                 // a handler may still be queued when the clock has gone
+  vdev::Nanoseconds stopped_at_{0};           // the machine's time when it last stopped
+  std::optional<HostTime> started_;           // while running: when it last started
+  std::optional<vdev::Nanoseconds> wake_at_;  // what host_timer_ is set for
+  std::shared_ptr<bool> alive_;               // a handler may still be queued when the clock has gone
 };
 
 }  // namespace bulkhead::worker

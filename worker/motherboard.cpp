@@ -15,9 +15,8 @@ vdev::Nanoseconds Motherboard::HostWallClock::now() const {
   return std::chrono::duration_cast<vdev::Nanoseconds>(std::chrono::system_clock::now().time_since_epoch());
 }
 
-Result<std::unique_ptr<Motherboard>> Motherboard::create(boost::asio::io_context& event_loop,
-                                                         std::mutex& machine_lock, vdev::MachineControl& machine,
-                                                         MotherboardSettings settings) {
+Result<std::unique_ptr<Motherboard>> Motherboard::create(boost::asio::io_context& event_loop, std::mutex& machine_lock,
+                                                         vdev::MachineControl& machine, MotherboardSettings settings) {
   std::unique_ptr<Motherboard> motherboard(new Motherboard(event_loop, machine_lock, machine, std::move(settings)));
   if (auto assembled = motherboard->assemble(); !assembled) return std::unexpected(assembled.error());
   motherboard->com1_connection_.connect(motherboard->com1_);

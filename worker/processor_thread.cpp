@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "worker/processor_thread.hpp"
 
-#include <cerrno>
-#include <csignal>
 #include <fmt/format.h>
 #include <pthread.h>
+#include <cerrno>
+#include <csignal>
 #include <system_error>
 
 namespace bulkhead::worker {
@@ -38,8 +38,8 @@ Result<> ProcessorThread::start() {
   try {
     thread_ = std::thread([this] { run(); });
   } catch (const std::system_error& error) {
-    return std::unexpected(Error::from_errno(fmt::format("cannot start the thread of processor {}", vp_->index()),
-                                             error.code().value()));
+    return std::unexpected(
+        Error::from_errno(fmt::format("cannot start the thread of processor {}", vp_->index()), error.code().value()));
   }
   pthread_setname_np(thread_.native_handle(), fmt::format("vp{}", vp_->index()).c_str());
   return {};

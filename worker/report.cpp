@@ -26,10 +26,8 @@ void Reporter::started(std::string_view engine) { send(to_line_of_text({{"event"
 void Reporter::restarted(std::string_view why) { send(to_line_of_text({{"event", "restarted"}, {"why", why}})); }
 
 void Reporter::ended(const Ending& ending) {
-  json object = {{"event", "ended"},
-                 {"how", word(ending.kind)},
-                 {"detail", ending.detail},
-                 {"status", exit_status(ending)}};
+  json object = {
+      {"event", "ended"}, {"how", word(ending.kind)}, {"detail", ending.detail}, {"status", exit_status(ending)}};
   if (ending.kind == EndingKind::Exited) object["value"] = ending.value;
   send(to_line_of_text(object));
 }

@@ -14,7 +14,7 @@ namespace bulkhead::worker {
 namespace {
 
 bool is_regular_file(int descriptor) {
-  struct stat status {};
+  struct stat status{};
   return descriptor >= 0 && fstat(descriptor, &status) == 0 && S_ISREG(status.st_mode);
 }
 

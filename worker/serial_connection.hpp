@@ -18,13 +18,13 @@
 #include <mutex>
 #include <vector>
 
-#include "vdev/uart16550.hpp"
 #include "engine/file_descriptor.hpp"
+#include "vdev/uart16550.hpp"
 
 namespace bulkhead::worker {
 
-/// To be made and destroyed on the event loop's thread, or while that does not run. The UART calls it with the machine's
-/// lock held; its own handlers on the event loop take the lock.
+/// To be made and destroyed on the event loop's thread, or while that does not run. The UART calls it with the
+/// machine's lock held; its own handlers on the event loop take the lock.
 class SerialConnection final : public vdev::SerialBackend {
  public:
   static constexpr std::size_t kQueueSize = 16384;
@@ -59,15 +59,15 @@ class SerialConnection final : public vdev::SerialBackend {
   const bool is_regular_file_;
   vdev::Uart16550* uart_ = nullptr;
 
-  std::vector<std::uint8_t> output_;   // what the guest has sent, of which
-  std::size_t written_ = 0;            // so much is written
-  bool writing_ = false;               // the event loop is at it
+  std::vector<std::uint8_t> output_;  // what the guest has sent, of which
+  std::size_t written_ = 0;           // so much is written
+  bool writing_ = false;              // the event loop is at it
   bool hung_up_ = false;
   std::array<std::uint8_t, 64> input_;  // what the UART has not taken yet: [input_begin_, input_end_)
   std::size_t input_begin_ = 0;
   std::size_t input_end_ = 0;
-  bool offering_ = false;              // an offer to the UART is queued on the event loop
-  std::shared_ptr<bool> alive_;        // a handler may still be queued when the connection has gone
+  bool offering_ = false;        // an offer to the UART is queued on the event loop
+  std::shared_ptr<bool> alive_;  // a handler may still be queued when the connection has gone
 };
 
 }  // namespace bulkhead::worker

@@ -36,9 +36,10 @@ TEST(Program, SaysItsVersion) {
 }
 
 TEST(Program, AWrongCommandLineGetsOneLineAndStatus2) {
-  for (const auto* arguments : {"", "fly", "run", "run --kernel", "run --kernel /x --engine xen", "run --kernel /x --vps two",
-                                "run --kernel /x --console", "run --kernel /x --console screen",
-                                "run --kernel /x --on-reset never", "run --kernel /x extra", "host"}) {
+  for (const auto* arguments :
+       {"", "fly", "run", "run --kernel", "run --kernel /x --engine xen", "run --kernel /x --vps two",
+        "run --kernel /x --console", "run --kernel /x --console screen", "run --kernel /x --on-reset never",
+        "run --kernel /x extra", "host"}) {
     const auto outcome = run(arguments);
     EXPECT_EQ(outcome.status, 2) << arguments << ": " << outcome.text;
     EXPECT_TRUE(outcome.is_one_line()) << arguments << ": " << outcome.text;
@@ -48,7 +49,8 @@ TEST(Program, AWrongCommandLineGetsOneLineAndStatus2) {
 
 TEST(Program, WhatCannotBeStartedGetsOneLineAndStatus1) {
   const std::array<std::pair<const char*, const char*>, 7> cases = {{
-      {"run --kernel /nowhere", "bulkhead: cannot start 'vm': --kernel: cannot open '/nowhere': No such file or directory\n"},
+      {"run --kernel /nowhere",
+       "bulkhead: cannot start 'vm': --kernel: cannot open '/nowhere': No such file or directory\n"},
       {"run --kernel /tmp", "bulkhead: cannot start 'vm': --kernel: '/tmp' is not a file\n"},
       {"run --kernel /dev/null", "bulkhead: cannot start 'vm': --kernel: '/dev/null' is not a file\n"},
       {"run --name web --kernel /proc/version", "bulkhead: cannot start 'web': --kernel: '/proc/version' is empty\n"},
