@@ -129,7 +129,7 @@ bool Emulator::store_piece(GuestPhysicalAddress address, unsigned size, std::uin
 
 bool Emulator::load(const Location& location, unsigned offset, unsigned size, std::uint64_t& value) {
   value = 0;
-  for (unsigned done = 0; done < size;) {
+  for (unsigned done = 0; done < size && done < 8;) {
     const unsigned at = offset + done;
     const bool first = at < location.first_size;
     const unsigned in_page = first ? location.first_size - at : location.size - at;
@@ -145,7 +145,7 @@ bool Emulator::load(const Location& location, unsigned offset, unsigned size, st
 }
 
 bool Emulator::store(const Location& location, unsigned offset, unsigned size, std::uint64_t value) {
-  for (unsigned done = 0; done < size;) {
+  for (unsigned done = 0; done < size && done < 8;) {
     const unsigned at = offset + done;
     const bool first = at < location.first_size;
     const unsigned in_page = first ? location.first_size - at : location.size - at;

@@ -32,7 +32,7 @@ Step Emulator::begin(ProcessorState& state, AccessHint hint) {
   recorded_ = 0;
   repetitions_ = 0;
   touched_device_ = false;
-  if (!fetch()) return step_;
+  if (!fetch() || instruction_ == nullptr) return step_;
   switch (instruction_->operation) {
     case Operation::Push:
     case Operation::Pop:

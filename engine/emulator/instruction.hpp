@@ -71,7 +71,7 @@ struct Instruction {
   bool clears_upper = false;     // vector: VEX form, which zeroes the register above 128 bits
 
   Repeat repeat = Repeat::None;
-  std::uint8_t segment = 0;  // emulator::Segment
+  std::uint8_t segment = 0;  // kEs to kGs
   std::uint8_t base = kNoRegister, index = kNoRegister, scale = 1;
   std::int64_t displacement = 0;
   std::uint64_t immediate = 0;

@@ -93,7 +93,7 @@ bool Walk<Entry>::is_permitted() const {
   if (access_.user && !user_page) return false;
   if (access_.fetch) {
     if (restrictions_ & kNoExecute) return false;
-    return access_.user || !user_page || !(state_.cr4 & kCr4Smep);
+    return access_.user || !(user_page && (state_.cr4 & kCr4Smep));
   }
   if (!access_.user && user_page && (state_.cr4 & kCr4Smap) && !(state_.rflags & kAlignmentCheck)) return false;
   return !access_.write || (rights_ & kWritable) || (!access_.user && !(state_.cr0 & kCr0WriteProtect));

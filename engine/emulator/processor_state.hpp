@@ -11,7 +11,8 @@
 
 namespace bulkhead::engine::emulator {
 
-enum Segment : std::uint8_t { kEs, kCs, kSs, kDs, kFs, kGs };
+/// Segment registers as TLFS and the processor number them.
+inline constexpr std::uint8_t kEs = 0, kCs = 1, kSs = 2, kDs = 3, kFs = 4, kGs = 5;
 
 inline constexpr std::uint64_t kCr0ProtectionEnable = 1u << 0, kCr0WriteProtect = 1u << 16,
                                kCr0AlignmentMask = 1u << 18, kCr0Paging = 1u << 31;
