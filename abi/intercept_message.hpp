@@ -14,8 +14,8 @@ namespace bulkhead::abi {
 enum class MessageType : std::uint32_t {
   None = 0,
   UnmappedGpa = 0x80000000,
-  GpaIntercept = 0x80000001,  // mapped, but without the right that the access needs
-  InvalidVpRegister = 0x80000020,  // the VP's registers are a state that the processor cannot enter
+  GpaIntercept = 0x80000001,            // mapped, but without the right that the access needs
+  InvalidVpRegister = 0x80000020,       // the VP's registers are a state that the processor cannot enter
   UnrecoverableException = 0x80000021,  // triple fault
   HypercallIntercept = 0x80000050,
   IoPort = 0x80010000,

@@ -30,8 +30,8 @@ struct RegisterPage {
   std::uint64_t rip;
   std::uint64_t rflags;
   std::uint64_t reserved1;
-  std::uint8_t xmm[6][16];  // not filled in and never taken: use the register calls
-  SegmentRegister segments[6];  // ES CS SS DS FS GS
+  std::uint8_t xmm[6][16];                      // not filled in and never taken: use the register calls
+  SegmentRegister segments[6];                  // ES CS SS DS FS GS
   std::uint64_t cr0, cr3, cr4, cr8, efer, dr7;  // read only
   std::uint64_t pending_interruption;
   std::uint64_t interrupt_state;

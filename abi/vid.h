@@ -92,8 +92,8 @@ struct bulkhead_assert_interrupt {
 HV_LAYOUT(struct bulkhead_assert_interrupt, 24);
 
 /*
- * Any of the calls 0x44, 0x45, 0x4a, 0x4d, 0x91 for this partition. The driver puts in the partition id, which is the first
- * field of each, and deposits memory and repeats where the hypervisor asks for it. Sizes are at most 4096 bytes.
+ * Any of the calls 0x44, 0x45, 0x4a, 0x4d, 0x91 for this partition. The driver puts in the partition id, which is the
+ * first field of each, and deposits memory and repeats where the hypervisor asks for it. Sizes are at most 4096 bytes.
  */
 struct bulkhead_hypercall {
 	__u16 code;
@@ -118,9 +118,9 @@ struct bulkhead_vp_registers {
 HV_LAYOUT(struct bulkhead_vp_registers, 24);
 
 /*
- * RUN_VP runs the VP until one of these, its return value. EINTR: a signal is pending. The message page, and the register page
- * with `valid` set, are as the hypervisor left them. The caller changes the register page and its dirty bits and runs on.
- * One thread at a time; a second one gets EBUSY.
+ * RUN_VP runs the VP until one of these, its return value. EINTR: a signal is pending. The message page, and the
+ * register page with `valid` set, are as the hypervisor left them. The caller changes the register page and its dirty
+ * bits and runs on. One thread at a time; a second one gets EBUSY.
  */
 #define BULKHEAD_RUN_INTERCEPT 0
 #define BULKHEAD_RUN_CANCELLED 1 /* CANCEL_VP was called since the last RUN_VP ended */

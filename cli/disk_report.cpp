@@ -72,12 +72,9 @@ void print_image(const disk::ImageInfo& image) {
 
 const char* name_of(disk::Finding::Severity severity) {
   switch (severity) {
-    case disk::Finding::Severity::note:
-      return "note";
-    case disk::Finding::Severity::error:
-      return "error";
-    case disk::Finding::Severity::lost:
-      return "data lost";
+    case disk::Finding::Severity::note: return "note";
+    case disk::Finding::Severity::error: return "error";
+    case disk::Finding::Severity::lost: return "data lost";
   }
   return "unknown";
 }

@@ -28,16 +28,11 @@ int shift_of(std::string suffix) {
   if (suffix.empty()) return 0;
   if (suffix.size() > 1) return -1;
   switch (suffix.front()) {
-    case 'k':
-      return 10;
-    case 'm':
-      return 20;
-    case 'g':
-      return 30;
-    case 't':
-      return 40;
-    default:
-      return -1;
+    case 'k': return 10;
+    case 'm': return 20;
+    case 'g': return 30;
+    case 't': return 40;
+    default: return -1;
   }
 }
 

@@ -9,24 +9,18 @@ namespace bulkhead::disk {
 
 const char* name_of(Format format) {
   switch (format) {
-    case Format::raw:
-      return "raw";
-    case Format::vhd:
-      return "vhd";
-    case Format::vhdx:
-      return "vhdx";
+    case Format::raw: return "raw";
+    case Format::vhd: return "vhd";
+    case Format::vhdx: return "vhdx";
   }
   return "unknown";
 }
 
 const char* name_of(Kind kind) {
   switch (kind) {
-    case Kind::fixed:
-      return "fixed";
-    case Kind::dynamic:
-      return "dynamic";
-    case Kind::differencing:
-      return "differencing";
+    case Kind::fixed: return "fixed";
+    case Kind::dynamic: return "dynamic";
+    case Kind::differencing: return "differencing";
   }
   return "unknown";
 }

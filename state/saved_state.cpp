@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "state/saved_state.hpp"
 
-#include <cassert>
 #include <fmt/format.h>
+#include <cassert>
 #include <optional>
 
 namespace bulkhead::state {

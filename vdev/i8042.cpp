@@ -78,16 +78,11 @@ void I8042::write_command(std::uint8_t command) {
       return answer(0x55);
     case 0xab:  // test of the first port
       return answer(0x00);
-    case 0xad:
-      command_byte_ |= kKeyboardDisabled;
-      break;
-    case 0xae:
-      command_byte_ &= static_cast<std::uint8_t>(~kKeyboardDisabled);
-      break;
+    case 0xad: command_byte_ |= kKeyboardDisabled; break;
+    case 0xae: command_byte_ &= static_cast<std::uint8_t>(~kKeyboardDisabled); break;
     case 0xc0:  // input port: keyboard not inhibited
       return answer(0x80);
-    case 0xd0:
-      return answer(output_port_);
+    case 0xd0: return answer(output_port_);
     case 0xd1:  // write output port
     case 0xd2:  // write as if the keyboard had sent
     case 0xd3:  // write as if the second device had sent
@@ -114,10 +109,8 @@ void I8042::write_data(std::uint8_t value) {
     return;
   }
   switch (command) {
-    case 0xd1:
-      return write_output_port(value);
-    case 0xd2:
-      return answer(value);
+    case 0xd1: return write_output_port(value);
+    case 0xd2: return answer(value);
     case 0xd3:  // what comes back is not what was sent, from which software learns that there is no second port
       return answer(0x00);
     default:  // to a device that is not there

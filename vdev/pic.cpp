@@ -96,35 +96,26 @@ void Pic::Chip::write_operation_word2(std::uint8_t value, std::uint8_t) {
   const int serviced = highest(special_mask ? in_service & static_cast<std::uint8_t>(~mask) : in_service);
   switch (value >> 5) {
     case 0:
-    case 4:
-      rotate_on_automatic_end = value >> 5 == 4;
-      break;
+    case 4: rotate_on_automatic_end = value >> 5 == 4; break;
     case 1:
     case 5:
       if (serviced < 0) break;
       end(static_cast<unsigned>(serviced));
       if (value >> 5 == 5) highest_priority = static_cast<std::uint8_t>((serviced + 1) & 7);
       break;
-    case 3:
-      end(input);
-      break;
-    case 6:
-      highest_priority = (input + 1) & 7;
-      break;
+    case 3: end(input); break;
+    case 6: highest_priority = (input + 1) & 7; break;
     case 7:
       end(input);
       highest_priority = (input + 1) & 7;
       break;
-    default:
-      break;  // 2: no operation
+    default: break;  // 2: no operation
   }
 }
 
 void Pic::Chip::write_data(std::uint8_t value) {
   switch (expecting) {
-    case Expecting::OperationCommand:
-      mask = value;
-      break;
+    case Expecting::OperationCommand: mask = value; break;
     case Expecting::InitializationWord2:
       vector_base = value & 0xf8;
       expecting = !single         ? Expecting::InitializationWord3

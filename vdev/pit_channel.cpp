@@ -29,12 +29,8 @@ void PitChannel::write_control(std::uint8_t control, Ticks) {
 void PitChannel::write(std::uint8_t value, Ticks now) {
   settle(now);
   switch (format_) {
-    case Format::LowByte:
-      load(value, now);
-      break;
-    case Format::HighByte:
-      load(static_cast<std::uint16_t>(value << 8), now);
-      break;
+    case Format::LowByte: load(value, now); break;
+    case Format::HighByte: load(static_cast<std::uint16_t>(value << 8), now); break;
     case Format::LowThenHigh:
       if (!written_low_) {
         written_low_ = value;
@@ -115,17 +111,12 @@ bool PitChannel::output(Ticks now) {
   settle(now);
   const Ticks at = elapsed(now);
   switch (mode_) {
-    case Mode::InterruptOnTerminalCount:
-      return loaded_ && at >= initial_;
-    case Mode::HardwareOneShot:
-      return !counting_ || at >= initial_;
-    case Mode::RateGenerator:
-      return !counting_ || !gate_ || at % initial_ != initial_ - 1;
-    case Mode::SquareWave:
-      return !counting_ || !gate_ || at % initial_ < (initial_ + 1) / 2;
+    case Mode::InterruptOnTerminalCount: return loaded_ && at >= initial_;
+    case Mode::HardwareOneShot: return !counting_ || at >= initial_;
+    case Mode::RateGenerator: return !counting_ || !gate_ || at % initial_ != initial_ - 1;
+    case Mode::SquareWave: return !counting_ || !gate_ || at % initial_ < (initial_ + 1) / 2;
     case Mode::SoftwareStrobe:
-    case Mode::HardwareStrobe:
-      return !counting_ || at != initial_;
+    case Mode::HardwareStrobe: return !counting_ || at != initial_;
   }
   return true;
 }
@@ -136,15 +127,13 @@ std::optional<PitChannel::Ticks> PitChannel::next_rising_edge(Ticks now) {
   const Ticks end = start_ + initial_;
   switch (mode_) {
     case Mode::InterruptOnTerminalCount:
-    case Mode::HardwareOneShot:
-      return now < end ? std::optional(end) : std::nullopt;
+    case Mode::HardwareOneShot: return now < end ? std::optional(end) : std::nullopt;
     case Mode::RateGenerator:
     case Mode::SquareWave:
       if (initial_ < 2) return std::nullopt;  // the output does not move
       return start_ + (elapsed(now) / initial_ + 1) * initial_;
     case Mode::SoftwareStrobe:
-    case Mode::HardwareStrobe:
-      return now < end + 1 ? std::optional(end + 1) : std::nullopt;
+    case Mode::HardwareStrobe: return now < end + 1 ? std::optional(end + 1) : std::nullopt;
   }
   return std::nullopt;
 }

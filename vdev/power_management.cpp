@@ -51,22 +51,14 @@ std::uint32_t PowerManagement::read_port(std::uint16_t port, unsigned size) {
 std::uint8_t PowerManagement::register_byte(std::uint16_t port, std::int64_t ticks) const {
   const unsigned shift = 8 * (port & 1);
   switch (port & ~1) {
-    case kEventBlock:
-      return static_cast<std::uint8_t>(status_ >> shift);
-    case kEventBlock + 2:
-      return static_cast<std::uint8_t>(enable_ >> shift);
-    case kControlBlock:
-      return static_cast<std::uint8_t>((control_ | kSciEnable) >> shift);
-    case kTimerBlock:
-      return static_cast<std::uint8_t>(ticks >> shift);
-    case kTimerBlock + 2:
-      return static_cast<std::uint8_t>(ticks >> (16 + shift));
-    case kGeneralEventBlock:
-      return static_cast<std::uint8_t>(general_status_ >> shift);
-    case kGeneralEventBlock + 2:
-      return static_cast<std::uint8_t>(general_enable_ >> shift);
-    default:
-      return port >= kEventBlock + 6 && port < kTimerBlock ? 0 : 0xff;
+    case kEventBlock: return static_cast<std::uint8_t>(status_ >> shift);
+    case kEventBlock + 2: return static_cast<std::uint8_t>(enable_ >> shift);
+    case kControlBlock: return static_cast<std::uint8_t>((control_ | kSciEnable) >> shift);
+    case kTimerBlock: return static_cast<std::uint8_t>(ticks >> shift);
+    case kTimerBlock + 2: return static_cast<std::uint8_t>(ticks >> (16 + shift));
+    case kGeneralEventBlock: return static_cast<std::uint8_t>(general_status_ >> shift);
+    case kGeneralEventBlock + 2: return static_cast<std::uint8_t>(general_enable_ >> shift);
+    default: return port >= kEventBlock + 6 && port < kTimerBlock ? 0 : 0xff;
   }
 }
 
@@ -88,9 +80,7 @@ void PowerManagement::write_register_byte(std::uint16_t port, std::uint8_t value
     case kEventBlock:  // a status bit is cleared by writing 1
       status_ &= static_cast<std::uint16_t>(~bits);
       break;
-    case kEventBlock + 2:
-      enable_ = replaced(enable_, kEnableBits);
-      break;
+    case kEventBlock + 2: enable_ = replaced(enable_, kEnableBits); break;
     case kControlBlock:
       control_ = replaced(control_, kControlBits);
       // Soft-off is the only sleep that the tables offer; a request for another does nothing.
@@ -98,14 +88,9 @@ void PowerManagement::write_register_byte(std::uint16_t port, std::uint8_t value
         machine_.request_power_off("ACPI soft-off");
       }
       break;
-    case kGeneralEventBlock:
-      general_status_ &= static_cast<std::uint16_t>(~bits);
-      break;
-    case kGeneralEventBlock + 2:
-      general_enable_ = replaced(general_enable_, 0xffff);
-      break;
-    default:
-      break;  // the timer is read-only
+    case kGeneralEventBlock: general_status_ &= static_cast<std::uint16_t>(~bits); break;
+    case kGeneralEventBlock + 2: general_enable_ = replaced(general_enable_, 0xffff); break;
+    default: break;  // the timer is read-only
   }
 }
 

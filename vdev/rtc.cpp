@@ -131,10 +131,8 @@ std::uint8_t Rtc::read_register(std::uint8_t index) {
       update();
       return flags | ((flags & registers_[kB] & kInterruptSources) ? kInterrupt : 0);
     }
-    case kD:
-      return kValid;
-    default:
-      return registers_[index];
+    case kD: return kValid;
+    default: return registers_[index];
   }
 }
 

@@ -88,22 +88,14 @@ void Uart16550::reset() {
 
 std::uint8_t Uart16550::read_byte(std::uint16_t port) {
   switch (port - ports_[0].first) {
-    case 0:
-      return divisor_access() ? static_cast<std::uint8_t>(registers_.divisor) : read_receive_buffer();
-    case 1:
-      return divisor_access() ? static_cast<std::uint8_t>(registers_.divisor >> 8) : registers_.interrupt_enable;
-    case 2:
-      return read_interrupt_identification();
-    case 3:
-      return registers_.line_control;
-    case 4:
-      return registers_.modem_control;
-    case 5:
-      return read_line_status();
-    case 6:
-      return read_modem_status();
-    default:
-      return registers_.scratch;
+    case 0: return divisor_access() ? static_cast<std::uint8_t>(registers_.divisor) : read_receive_buffer();
+    case 1: return divisor_access() ? static_cast<std::uint8_t>(registers_.divisor >> 8) : registers_.interrupt_enable;
+    case 2: return read_interrupt_identification();
+    case 3: return registers_.line_control;
+    case 4: return registers_.modem_control;
+    case 5: return read_line_status();
+    case 6: return read_modem_status();
+    default: return registers_.scratch;
   }
 }
 
@@ -123,20 +115,11 @@ void Uart16550::write_byte(std::uint16_t port, std::uint8_t value) {
         write_interrupt_enable(value);
       }
       break;
-    case 2:
-      write_fifo_control(value);
-      break;
-    case 3:
-      registers_.line_control = value;
-      break;
-    case 4:
-      write_modem_control(value);
-      break;
-    case 7:
-      registers_.scratch = value;
-      break;
-    default:
-      break;  // line and modem status are read-only
+    case 2: write_fifo_control(value); break;
+    case 3: registers_.line_control = value; break;
+    case 4: write_modem_control(value); break;
+    case 7: registers_.scratch = value; break;
+    default: break;  // line and modem status are read-only
   }
 }
 

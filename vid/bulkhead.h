@@ -2,11 +2,9 @@
 /*
  * The root partition's driver: it gives user space the hypervisor's partitions as file descriptors (abi/vid.h).
  *
- *   memory fd ──▶ vid_memory ◀── vid_mapping ──┐                 deposit arena: 2 MiB chunks of the root's memory, whose
- *                                              ▼                 pages the hypervisor holds, for each partition and for
- *   partition fd ─────────────────────▶ vid_partition ──▶ pool   the root itself
- *                                              ▲
- *   VP fd, its mmap ──▶ vid_vp ────────────────┘
+ *   memory fd ──▶ vid_memory ◀── vid_mapping ──┐                 deposit arena: 2 MiB chunks of the root's memory,
+ * whose ▼                 pages the hypervisor holds, for each partition and for partition fd ─────────────────────▶
+ * vid_partition ──▶ pool   the root itself ▲ VP fd, its mmap ──▶ vid_vp ────────────────┘
  *
  * An arrow holds a reference. What a partition was made of goes back in vid_partition_tear_down: when the last
  * descriptor is closed, or when the machine restarts. It is the only way back, so that it is always exercised.

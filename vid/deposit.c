@@ -122,7 +122,8 @@ static int pages_lend(u64 *list, u32 count)
 	struct vid_chunk *chunk;
 	u32 done = 0;
 
-	list_for_each_entry(chunk, &arena.chunks, node) {
+	list_for_each_entry(chunk, &arena.chunks, node)
+	{
 		done += chunk_lend(chunk, list + done, count - done);
 		if (done == count)
 			return 0;
@@ -208,8 +209,10 @@ void vid_deposit_stop(void)
 
 	if (arena.deposit && arena.withdraw && arena.withdrawn)
 		vid_withdraw(HV_PARTITION_ID_SELF);
-	list_for_each_entry_safe(chunk, next, &arena.chunks, node) {
-		pr_warn("bulkhead: the hypervisor keeps %u pages from %#llx on: 2 MiB are lost until the machine restarts\n",
+	list_for_each_entry_safe(chunk, next, &arena.chunks, node)
+	{
+		pr_warn("bulkhead: the hypervisor keeps %u pages from %#llx on: 2 MiB are lost until the machine "
+			"restarts\n",
 			chunk->lent_count, chunk->pfn << PAGE_SHIFT);
 		chunk_forget(chunk);
 	}

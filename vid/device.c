@@ -15,7 +15,7 @@ u32 vid_tsc_khz __ro_after_init;
 
 static int device_information(struct bulkhead_information __user *argument)
 {
-	struct bulkhead_information information = { .vid_version = BULKHEAD_VID_VERSION };
+	struct bulkhead_information information = {.vid_version = BULKHEAD_VID_VERSION};
 	struct hv_bulkhead_information *page = (void *)get_zeroed_page(GFP_KERNEL);
 	int error;
 
@@ -58,8 +58,8 @@ static struct miscdevice device = {
 };
 
 /*
- * Restart, power-off and kexec: the hypervisor may live on, and the next kernel, which does not know which pages are lent
- * out, must find all of its memory.
+ * Restart, power-off and kexec: the hypervisor may live on, and the next kernel, which does not know which pages are
+ * lent out, must find all of its memory.
  */
 static int before_restart(struct notifier_block *block, unsigned long action, void *data)
 {
@@ -68,7 +68,7 @@ static int before_restart(struct notifier_block *block, unsigned long action, vo
 	return NOTIFY_DONE;
 }
 
-static struct notifier_block restart_notifier = { .notifier_call = before_restart };
+static struct notifier_block restart_notifier = {.notifier_call = before_restart};
 
 /* Neither an image on disk nor a processor that was switched off brings the hypervisor's state back. */
 static int before_sleep(struct notifier_block *block, unsigned long action, void *data)
@@ -84,7 +84,7 @@ static int before_sleep(struct notifier_block *block, unsigned long action, void
 	}
 }
 
-static struct notifier_block sleep_notifier = { .notifier_call = before_sleep };
+static struct notifier_block sleep_notifier = {.notifier_call = before_sleep};
 
 static int __init bulkhead_init(void)
 {

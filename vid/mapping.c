@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Guest memory: which part of which memory object a partition sees at which guest physical address. 2 MiB pages are used where
- * guest address and memory are both aligned to them and the memory is contiguous. The hypervisor wants
- * pages of one size in a call; so a mapping is walked in batches, in the same way for mapping and for unmapping.
+ * Guest memory: which part of which memory object a partition sees at which guest physical address. 2 MiB pages are
+ * used where guest address and memory are both aligned to them and the memory is contiguous. The hypervisor wants pages
+ * of one size in a call; so a mapping is walked in batches, in the same way for mapping and for unmapping.
  */
 #include <linux/io.h>
 #include <linux/mm.h>
@@ -14,7 +14,8 @@
 #include "hypercall.h"
 
 #define LARGE_PAGES (HV_LARGE_PAGE_SIZE / HV_PAGE_SIZE)
-#define MAP_ACCESS (HV_MAP_GPA_READABLE | HV_MAP_GPA_WRITABLE | HV_MAP_GPA_KERNEL_EXECUTABLE | HV_MAP_GPA_USER_EXECUTABLE)
+#define MAP_ACCESS                                                                                                     \
+	(HV_MAP_GPA_READABLE | HV_MAP_GPA_WRITABLE | HV_MAP_GPA_KERNEL_EXECUTABLE | HV_MAP_GPA_USER_EXECUTABLE)
 
 struct vid_mapping {
 	struct vid_memory *memory;
@@ -40,7 +41,7 @@ struct cursor {
 
 static struct cursor cursor_start(const struct vid_mapping *mapping)
 {
-	return (struct cursor){ mapping, vid_memory_find(mapping->memory, mapping->memory_page), 0 };
+	return (struct cursor){mapping, vid_memory_find(mapping->memory, mapping->memory_page), 0};
 }
 
 static u64 cursor_pfn(const struct cursor *cursor)
@@ -101,12 +102,11 @@ static int unmap_pages(struct vid_partition *partition, const struct vid_mapping
 			.target_gpa_base = mapping->gpa_page + first,
 			.unmap_flags = large ? HV_UNMAP_GPA_LARGE_PAGE : 0,
 		};
-		status = vid_result_status(vid_hypercall_deposit(partition->id,
-								 vid_control_rep(HV_CALL_UNMAP_GPA_PAGES, count),
-								 virt_to_phys(input), 0));
+		status = vid_result_status(vid_hypercall_deposit(
+			partition->id, vid_control_rep(HV_CALL_UNMAP_GPA_PAGES, count), virt_to_phys(input), 0));
 		if (status != HV_STATUS_SUCCESS) {
-			pr_err_ratelimited("bulkhead: unmapping %u pages at %#llx of partition %llu: status %#x\n", count,
-					   input->target_gpa_base << PAGE_SHIFT, partition->id, status);
+			pr_err_ratelimited("bulkhead: unmapping %u pages at %#llx of partition %llu: status %#x\n",
+					   count, input->target_gpa_base << PAGE_SHIFT, partition->id, status);
 			return -EIO;
 		}
 		cond_resched();
@@ -137,8 +137,8 @@ static int map_pages(struct vid_partition *partition, const struct vid_mapping *
 		if (status != HV_STATUS_SUCCESS || fatal_signal_pending(current)) {
 			u64 done = status == HV_STATUS_SUCCESS ? count : min(vid_result_repetitions(result), count);
 
-			pr_debug("bulkhead: mapping %u pages at %#llx of partition %llu: status %#x after %llu\n", count,
-				 (mapping->gpa_page + first) << PAGE_SHIFT, partition->id, status, done);
+			pr_debug("bulkhead: mapping %u pages at %#llx of partition %llu: status %#x after %llu\n",
+				 count, (mapping->gpa_page + first) << PAGE_SHIFT, partition->id, status, done);
 			if (unmap_pages(partition, mapping, first + done * (large ? LARGE_PAGES : 1)))
 				return -ENOTRECOVERABLE;
 			return status == HV_STATUS_SUCCESS ? -EINTR : vid_status_to_errno(status);
@@ -196,8 +196,8 @@ int vid_mapping_add(struct vid_partition *partition, const struct bulkhead_map_m
 	mapping = mapping_create(&request);
 	if (IS_ERR(mapping))
 		return PTR_ERR(mapping);
-	error = mtree_insert_range(&partition->mappings, mapping->gpa_page,
-				   mapping->gpa_page + mapping->page_count - 1, mapping, GFP_KERNEL_ACCOUNT);
+	error = mtree_insert_range(&partition->mappings, mapping->gpa_page, mapping->gpa_page + mapping->page_count - 1,
+				   mapping, GFP_KERNEL_ACCOUNT);
 	if (error) {
 		mapping_destroy(mapping);
 		return error;
@@ -238,7 +238,8 @@ void vid_mappings_drop(struct vid_partition *partition, bool unpin)
 	struct vid_mapping *mapping;
 	unsigned long index = 0;
 
-	mt_for_each(&partition->mappings, mapping, index, ULONG_MAX) {
+	mt_for_each(&partition->mappings, mapping, index, ULONG_MAX)
+	{
 		if (unpin)
 			mapping_destroy(mapping);
 	}

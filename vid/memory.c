@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Memory objects: a range of a process's memory, pinned. The pages are kept as runs of physically contiguous ones, which
- * are few where the process got large pages.
+ * Memory objects: a range of a process's memory, pinned. The pages are kept as runs of physically contiguous ones,
+ * which are few where the process got large pages.
  */
 #include <linux/anon_inodes.h>
 #include <linux/file.h>

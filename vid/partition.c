@@ -56,8 +56,8 @@ static void partition_tear_down(struct vid_partition *partition)
 	if (!partition->torn_down) {
 		partition->torn_down = true;
 		for (i = 0; i < VID_MAXIMUM_VPS; i++) {
-			struct vid_vp *vp = rcu_dereference_protected(partition->vps[i],
-								      lockdep_is_held(&partition->lock));
+			struct vid_vp *vp =
+				rcu_dereference_protected(partition->vps[i], lockdep_is_held(&partition->lock));
 
 			if (vp)
 				vid_vp_remove(vp);
@@ -92,8 +92,7 @@ void vid_partitions_close(void)
 	mutex_lock(&vid_partitions_lock);
 	vid_partitions_closed = true;
 	/* Also those that lost their last reference a moment ago: they are in the list until they are torn down. */
-	list_for_each_entry(partition, &vid_partitions, node)
-		partition_tear_down(partition);
+	list_for_each_entry(partition, &vid_partitions, node) partition_tear_down(partition);
 	mutex_unlock(&vid_partitions_lock);
 }
 
@@ -147,7 +146,7 @@ int vid_partition_create(const struct bulkhead_create_partition __user *argument
 	}
 
 	mutex_lock(&partition->lock);
-	*(struct hv_create_partition *)partition->input = (struct hv_create_partition){ .flags = request.creation_flags };
+	*(struct hv_create_partition *)partition->input = (struct hv_create_partition){.flags = request.creation_flags};
 	output = partition->output;
 	status = HV_STATUS_INVALID_PARTITION_STATE;
 	/* The object of the new partition is in the caller's, that is the root's, pool. */
@@ -179,11 +178,11 @@ static const struct {
 	u16 input_size;
 	u16 output_size;
 } direct_calls[] = {
-	{ HV_CALL_GET_PARTITION_PROPERTY, HV_GET_PARTITION_PROPERTY_INPUT_SIZE, sizeof(u64) },
-	{ HV_CALL_SET_PARTITION_PROPERTY, sizeof(struct hv_partition_property), 0 },
-	{ HV_CALL_GET_MEMORY_BALANCE, sizeof(struct hv_withdraw_memory), sizeof(struct hv_memory_balance) },
-	{ HV_CALL_INSTALL_INTERCEPT, sizeof(struct hv_install_intercept), 0 },
-	{ HV_CALL_REGISTER_INTERCEPT_RESULT, sizeof(struct hv_register_cpuid_result), 0 },
+	{HV_CALL_GET_PARTITION_PROPERTY, HV_GET_PARTITION_PROPERTY_INPUT_SIZE, sizeof(u64)},
+	{HV_CALL_SET_PARTITION_PROPERTY, sizeof(struct hv_partition_property), 0},
+	{HV_CALL_GET_MEMORY_BALANCE, sizeof(struct hv_withdraw_memory), sizeof(struct hv_memory_balance)},
+	{HV_CALL_INSTALL_INTERCEPT, sizeof(struct hv_install_intercept), 0},
+	{HV_CALL_REGISTER_INTERCEPT_RESULT, sizeof(struct hv_register_cpuid_result), 0},
 };
 
 static int check_direct_call(const struct bulkhead_hypercall *request)
@@ -195,7 +194,8 @@ static int check_direct_call(const struct bulkhead_hypercall *request)
 	for (i = 0; i < ARRAY_SIZE(direct_calls); i++) {
 		if (direct_calls[i].code != request->code)
 			continue;
-		if (request->input_size < direct_calls[i].input_size || request->output_size > direct_calls[i].output_size)
+		if (request->input_size < direct_calls[i].input_size ||
+		    request->output_size > direct_calls[i].output_size)
 			return -EINVAL;
 		return 0;
 	}

@@ -10,8 +10,7 @@
 
 /* The input page of a call holds the header and these; the output page of a get holds the values. */
 #define VALUES_AT_ONCE (HV_PAGE_SIZE / sizeof(struct hv_register_value))
-#define ASSIGNMENTS_AT_ONCE \
-	((HV_PAGE_SIZE - sizeof(struct hv_vp_registers)) / sizeof(struct hv_register_assignment))
+#define ASSIGNMENTS_AT_ONCE ((HV_PAGE_SIZE - sizeof(struct hv_vp_registers)) / sizeof(struct hv_register_assignment))
 static_assert(sizeof(struct hv_vp_registers) + VALUES_AT_ONCE * sizeof(u32) <= HV_PAGE_SIZE);
 
 static u64 registers_call(struct vid_vp *vp, u16 code, u32 count)

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Running a virtual processor. The hypervisor runs it on the calling processor until something happens; interrupts are disabled
- * here, so that those of our devices, which make the hypervisor return, are taken right after it:
+ * Running a virtual processor. The hypervisor runs it on the calling processor until something happens; interrupts are
+ * disabled here, so that those of our devices, which make the hypervisor return, are taken right after it:
  *
  *                      ┌──────────────────────────────────────────────────────────────┐
  *   RUN_VP ──▶ reason to stop? ──▶ arm timer ──▶ dispatch ──▶ ready: interrupts ──────┤
@@ -9,9 +9,9 @@
  *              ▼                                   ▼
  *        EINTR, CANCELLED                INTERCEPT, SUSPENDED
  *
- * Who has a reason for the thread to stop or to wake up sets a flag of the VP first and then kicks or wakes it; the thread
- * looks at the flags with interrupts disabled. So a reason that arises after that look finds an interrupt pending, which
- * ends the dispatch at once, or ends the sleep.
+ * Who has a reason for the thread to stop or to wake up sets a flag of the VP first and then kicks or wakes it; the
+ * thread looks at the flags with interrupts disabled. So a reason that arises after that look finds an interrupt
+ * pending, which ends the dispatch at once, or ends the sleep.
  */
 #include <linux/hrtimer.h>
 #include <linux/io.h>
@@ -104,9 +104,9 @@ static bool stopped(struct vid_vp *vp, unsigned long entered, int *result)
 		return true;
 	}
 	/*
-	 * Work for the return to user space is queued at every switch of threads (rseq), so going back for it at once would be
-	 * costly for a VP that halts often. But it must not wait for long. The look for signals, which finds none, makes
-	 * the kernel call us again after the work, and user space sees nothing of it.
+	 * Work for the return to user space is queued at every switch of threads (rseq), so going back for it at once
+	 * would be costly for a VP that halts often. But it must not wait for long. The look for signals, which finds
+	 * none, makes the kernel call us again after the work, and user space sees nothing of it.
 	 */
 	if (test_thread_flag(TIF_NOTIFY_RESUME) && time_after(jiffies, entered + RESUME_WORK_DELAY)) {
 		set_thread_flag(TIF_SIGPENDING);
@@ -136,14 +136,15 @@ static bool dispatch(struct vid_vp *vp, int *result)
 	u64 wake_set;
 	u16 status;
 
-	/* With interrupts disabled up to and behind the call; they are taken while the time still counts as the guest's. */
+	/* With interrupts disabled up to and behind the call; they are taken while the time still counts as the
+	 * guest's. */
 	WRITE_ONCE(vp->wake, false);
 	arm_timer(vp);
 	call->input.flags = vp->intercepted ? HV_DISPATCH_CLEAR_INTERCEPT_SUSPEND : 0;
 	call->input.timer_armed = READ_ONCE(vp->timer_armed);
 	current->flags |= PF_VCPU;
-	status = vid_result_status(vid_hypercall(HV_CALL_DISPATCH_VP, virt_to_phys(&call->input),
-						 virt_to_phys(&call->output)));
+	status = vid_result_status(
+		vid_hypercall(HV_CALL_DISPATCH_VP, virt_to_phys(&call->input), virt_to_phys(&call->output)));
 	local_irq_enable();
 	current->flags &= ~PF_VCPU;
 

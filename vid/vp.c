@@ -73,7 +73,8 @@ static u16 call_create(struct vid_vp *vp)
 		.partition_id = partition->id,
 		.vp_index = vp->index,
 	};
-	return vid_result_status(vid_hypercall_deposit(partition->id, HV_CALL_CREATE_VP, virt_to_phys(partition->input), 0));
+	return vid_result_status(
+		vid_hypercall_deposit(partition->id, HV_CALL_CREATE_VP, virt_to_phys(partition->input), 0));
 }
 
 static void call_delete(struct vid_vp *vp)
@@ -85,7 +86,8 @@ static void call_delete(struct vid_vp *vp)
 		.partition_id = partition->id,
 		.vp_index = vp->index,
 	};
-	status = vid_result_status(vid_hypercall_deposit(partition->id, HV_CALL_DELETE_VP, virt_to_phys(partition->input), 0));
+	status = vid_result_status(
+		vid_hypercall_deposit(partition->id, HV_CALL_DELETE_VP, virt_to_phys(partition->input), 0));
 	if (status != HV_STATUS_SUCCESS)
 		pr_err_ratelimited("bulkhead: VP %u of partition %llu cannot be deleted: status %#x\n", vp->index,
 				   partition->id, status);
@@ -214,13 +216,13 @@ static int vp_mmap(struct file *file, struct vm_area_struct *vma)
 	    !(vma->vm_flags & VM_SHARED))
 		return -EINVAL;
 	/*
-	 * As page frames, not as pages, so that they cannot be pinned and given to a guest. They live as long as the VP,
-	 * which the mapping keeps by its file.
+	 * As page frames, not as pages, so that they cannot be pinned and given to a guest. They live as long as the
+	 * VP, which the mapping keeps by its file.
 	 */
 	vm_flags_set(vma, VM_DONTCOPY);
 	for (i = 0; i < count; i++) {
-		error = remap_pfn_range(vma, vma->vm_start + i * PAGE_SIZE, page_to_pfn(vp->state_pages[vma->vm_pgoff + i]),
-					PAGE_SIZE, vma->vm_page_prot);
+		error = remap_pfn_range(vma, vma->vm_start + i * PAGE_SIZE,
+					page_to_pfn(vp->state_pages[vma->vm_pgoff + i]), PAGE_SIZE, vma->vm_page_prot);
 		if (error)
 			return error;
 	}

@@ -94,12 +94,8 @@ class KvmHost final : public Host {
         case KVM_EXIT_IO:
           if (processor.run->io.port == kEndPort) return true;
           break;
-        case KVM_EXIT_MMIO:
-          std::memset(processor.run->mmio.data, 0, sizeof(processor.run->mmio.data));
-          break;
-        default:
-          std::fprintf(stderr, "KVM_RUN ended with exit %u\n", processor.run->exit_reason);
-          return false;
+        case KVM_EXIT_MMIO: std::memset(processor.run->mmio.data, 0, sizeof(processor.run->mmio.data)); break;
+        default: std::fprintf(stderr, "KVM_RUN ended with exit %u\n", processor.run->exit_reason); return false;
       }
     }
   }

@@ -60,12 +60,9 @@ Result<std::unique_ptr<Disk>> as_disk(Result<std::unique_ptr<T>> disk) {
 
 Task<Result<std::unique_ptr<Disk>>> open_image(std::unique_ptr<File> file, Format format) {
   switch (format) {
-    case Format::vhdx:
-      co_return as_disk(co_await vhdx::VhdxDisk::open(std::move(file)));
-    case Format::vhd:
-      co_return as_disk(co_await vhd::VhdDisk::open(std::move(file)));
-    case Format::raw:
-      break;
+    case Format::vhdx: co_return as_disk(co_await vhdx::VhdxDisk::open(std::move(file)));
+    case Format::vhd: co_return as_disk(co_await vhd::VhdDisk::open(std::move(file)));
+    case Format::raw: break;
   }
   const bool cd = file->name().ends_with(".iso") || file->name().ends_with(".ISO");
   co_return as_disk(RawDisk::open(std::move(file), cd ? 2048 : 512));

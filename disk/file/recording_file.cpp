@@ -32,9 +32,7 @@ void apply(CrashStates::State& state, const RecordedOperation& operation, Keep k
       }
       break;
     }
-    case Kind::zero:
-      state.bytes.zero(operation.offset, operation.length);
-      break;
+    case Kind::zero: state.bytes.zero(operation.offset, operation.length); break;
     case Kind::resize:
       if (operation.length < state.size) {
         state.bytes.zero(operation.length, state.size - operation.length);
@@ -42,8 +40,7 @@ void apply(CrashStates::State& state, const RecordedOperation& operation, Keep k
       state.size = operation.length;
       break;
     case Kind::flush:
-    case Kind::mark:
-      break;
+    case Kind::mark: break;
   }
 }
 

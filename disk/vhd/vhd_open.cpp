@@ -51,12 +51,8 @@ Task<Result<>> VhdDisk::load() {
         co_return damaged(fmt::format("its disk of {} bytes does not fit into the file", properties_.size));
       }
       co_return Result<>();
-    case DiskType::dynamic:
-      properties_.kind = Kind::dynamic;
-      break;
-    case DiskType::differencing:
-      properties_.kind = Kind::differencing;
-      break;
+    case DiskType::dynamic: properties_.kind = Kind::dynamic; break;
+    case DiskType::differencing: properties_.kind = Kind::differencing; break;
     default:
       co_return fail(
           fmt::format("'{}' is a VHD of a type that is not known here: {}", name(), std::uint32_t{footer_.disk_type}));

@@ -53,10 +53,8 @@ Task<Result<>> VhdxDisk::read_block(std::uint64_t block, std::uint64_t within, s
     co_return std::unexpected(entry.error());
   }
   switch (entry->state) {
-    case PayloadState::fully_present:
-      co_return co_await active_->read(entry->offset + within, buffers);
-    case PayloadState::partially_present:
-      co_return co_await read_mixed(block, *entry, within, length, buffers);
+    case PayloadState::fully_present: co_return co_await active_->read(entry->offset + within, buffers);
+    case PayloadState::partially_present: co_return co_await read_mixed(block, *entry, within, length, buffers);
     case PayloadState::not_present:
       if (metadata_.has_parent) {
         co_return co_await read_parent(block * geometry_.block_size + within, buffers);
@@ -64,8 +62,7 @@ Task<Result<>> VhdxDisk::read_block(std::uint64_t block, std::uint64_t within, s
       break;
     case PayloadState::undefined:
     case PayloadState::zero:
-    case PayloadState::unmapped:
-      break;
+    case PayloadState::unmapped: break;
   }
   fill_zero(buffers, 0, length);
   co_return Result<>();
@@ -165,13 +162,10 @@ Task<Result<Extent>> VhdxDisk::query_block(std::uint64_t block, std::uint64_t wi
     co_return std::unexpected(entry.error());
   }
   switch (entry->state) {
-    case PayloadState::not_present:
-      co_return Extent{length, metadata_.has_parent ? Content::parent : Content::hole};
+    case PayloadState::not_present: co_return Extent{length, metadata_.has_parent ? Content::parent : Content::hole};
     case PayloadState::undefined:
-    case PayloadState::unmapped:
-      co_return Extent{length, Content::hole};
-    case PayloadState::zero:
-      co_return Extent{length, Content::zero};
+    case PayloadState::unmapped: co_return Extent{length, Content::hole};
+    case PayloadState::zero: co_return Extent{length, Content::zero};
     case PayloadState::partially_present: {
       auto run = co_await bitmap_run(block, within, length);
       if (!run) {
@@ -183,8 +177,7 @@ Task<Result<Extent>> VhdxDisk::query_block(std::uint64_t block, std::uint64_t wi
       length = run->length;
       break;
     }
-    case PayloadState::fully_present:
-      break;
+    case PayloadState::fully_present: break;
   }
   // The file may be sparse below an allocated block.
   auto stored = co_await active_->query(entry->offset + within, length);

@@ -60,23 +60,16 @@ constexpr Arithmetic compute(Operation operation, std::uint64_t left, std::uint6
   const bool carry = flags & kCarry;
   switch (operation) {
     case Operation::Add:
-    case Operation::Xadd:
-      return add(left, right, false, size, flags);
-    case Operation::Adc:
-      return add(left, right, carry, size, flags);
+    case Operation::Xadd: return add(left, right, false, size, flags);
+    case Operation::Adc: return add(left, right, carry, size, flags);
     case Operation::Sub:
     case Operation::Cmp:
-    case Operation::Cmpxchg:
-      return subtract(left, right, false, size, flags);
-    case Operation::Sbb:
-      return subtract(left, right, carry, size, flags);
+    case Operation::Cmpxchg: return subtract(left, right, false, size, flags);
+    case Operation::Sbb: return subtract(left, right, carry, size, flags);
     case Operation::And:
-    case Operation::Test:
-      return logic(left & right, size, flags);
-    case Operation::Or:
-      return logic(left | right, size, flags);
-    case Operation::Xor:
-      return logic(left ^ right, size, flags);
+    case Operation::Test: return logic(left & right, size, flags);
+    case Operation::Or: return logic(left | right, size, flags);
+    case Operation::Xor: return logic(left ^ right, size, flags);
     case Operation::Inc: {
       const Arithmetic sum = add(left, 1, false, size, flags);
       return {sum.result, (sum.flags & ~kCarry) | (flags & kCarry)};
@@ -85,12 +78,9 @@ constexpr Arithmetic compute(Operation operation, std::uint64_t left, std::uint6
       const Arithmetic difference = subtract(left, 1, false, size, flags);
       return {difference.result, (difference.flags & ~kCarry) | (flags & kCarry)};
     }
-    case Operation::Neg:
-      return subtract(0, left, false, size, flags);
-    case Operation::Not:
-      return {~left & mask_of(size), flags};
-    default:
-      return {left, flags};
+    case Operation::Neg: return subtract(0, left, false, size, flags);
+    case Operation::Not: return {~left & mask_of(size), flags};
+    default: return {left, flags};
   }
 }
 

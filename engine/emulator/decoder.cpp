@@ -35,38 +35,30 @@ std::optional<Meaning> string_meaning(ZydisMnemonic mnemonic) {
     case ZYDIS_MNEMONIC_MOVSB:
     case ZYDIS_MNEMONIC_MOVSW:
     case ZYDIS_MNEMONIC_MOVSD:
-    case ZYDIS_MNEMONIC_MOVSQ:
-      return Meaning{Operation::Movs};
+    case ZYDIS_MNEMONIC_MOVSQ: return Meaning{Operation::Movs};
     case ZYDIS_MNEMONIC_STOSB:
     case ZYDIS_MNEMONIC_STOSW:
     case ZYDIS_MNEMONIC_STOSD:
-    case ZYDIS_MNEMONIC_STOSQ:
-      return Meaning{Operation::Stos};
+    case ZYDIS_MNEMONIC_STOSQ: return Meaning{Operation::Stos};
     case ZYDIS_MNEMONIC_LODSB:
     case ZYDIS_MNEMONIC_LODSW:
     case ZYDIS_MNEMONIC_LODSD:
-    case ZYDIS_MNEMONIC_LODSQ:
-      return Meaning{Operation::Lods};
+    case ZYDIS_MNEMONIC_LODSQ: return Meaning{Operation::Lods};
     case ZYDIS_MNEMONIC_SCASB:
     case ZYDIS_MNEMONIC_SCASW:
     case ZYDIS_MNEMONIC_SCASD:
-    case ZYDIS_MNEMONIC_SCASQ:
-      return Meaning{Operation::Scas};
+    case ZYDIS_MNEMONIC_SCASQ: return Meaning{Operation::Scas};
     case ZYDIS_MNEMONIC_CMPSB:
     case ZYDIS_MNEMONIC_CMPSW:
     case ZYDIS_MNEMONIC_CMPSD:
-    case ZYDIS_MNEMONIC_CMPSQ:
-      return Meaning{Operation::Cmps};
+    case ZYDIS_MNEMONIC_CMPSQ: return Meaning{Operation::Cmps};
     case ZYDIS_MNEMONIC_INSB:
     case ZYDIS_MNEMONIC_INSW:
-    case ZYDIS_MNEMONIC_INSD:
-      return Meaning{Operation::Ins};
+    case ZYDIS_MNEMONIC_INSD: return Meaning{Operation::Ins};
     case ZYDIS_MNEMONIC_OUTSB:
     case ZYDIS_MNEMONIC_OUTSW:
-    case ZYDIS_MNEMONIC_OUTSD:
-      return Meaning{Operation::Outs};
-    default:
-      return std::nullopt;
+    case ZYDIS_MNEMONIC_OUTSD: return Meaning{Operation::Outs};
+    default: return std::nullopt;
   }
 }
 
@@ -89,8 +81,7 @@ std::optional<Meaning> vector_meaning(ZydisMnemonic mnemonic) {
     case ZYDIS_MNEMONIC_VMOVD:
     case ZYDIS_MNEMONIC_VMOVQ:
     case ZYDIS_MNEMONIC_VMOVSS:
-    case ZYDIS_MNEMONIC_VMOVSD:
-      return move(false);
+    case ZYDIS_MNEMONIC_VMOVSD: return move(false);
     case ZYDIS_MNEMONIC_MOVAPS:
     case ZYDIS_MNEMONIC_MOVAPD:
     case ZYDIS_MNEMONIC_MOVDQA:
@@ -104,10 +95,8 @@ std::optional<Meaning> vector_meaning(ZydisMnemonic mnemonic) {
     case ZYDIS_MNEMONIC_VMOVNTPS:
     case ZYDIS_MNEMONIC_VMOVNTPD:
     case ZYDIS_MNEMONIC_VMOVNTDQ:
-    case ZYDIS_MNEMONIC_VMOVNTDQA:
-      return move(true);
-    default:
-      return std::nullopt;
+    case ZYDIS_MNEMONIC_VMOVNTDQA: return move(true);
+    default: return std::nullopt;
   }
 }
 
@@ -115,82 +104,48 @@ std::optional<Meaning> integer_meaning(ZydisMnemonic mnemonic) {
   switch (mnemonic) {
     case ZYDIS_MNEMONIC_MOV:
     case ZYDIS_MNEMONIC_MOVNTI:
-    case ZYDIS_MNEMONIC_MOVZX:
-      return Meaning{Operation::Load};
+    case ZYDIS_MNEMONIC_MOVZX: return Meaning{Operation::Load};
     case ZYDIS_MNEMONIC_MOVSX:
-    case ZYDIS_MNEMONIC_MOVSXD:
-      return Meaning{.operation = Operation::Load, .sign_extend = true};
-    case ZYDIS_MNEMONIC_MOVBE:
-      return Meaning{Operation::LoadSwapped};
-    case ZYDIS_MNEMONIC_ADD:
-      return Meaning{Operation::Add};
-    case ZYDIS_MNEMONIC_OR:
-      return Meaning{Operation::Or};
-    case ZYDIS_MNEMONIC_ADC:
-      return Meaning{Operation::Adc};
-    case ZYDIS_MNEMONIC_SBB:
-      return Meaning{Operation::Sbb};
-    case ZYDIS_MNEMONIC_AND:
-      return Meaning{Operation::And};
-    case ZYDIS_MNEMONIC_SUB:
-      return Meaning{Operation::Sub};
-    case ZYDIS_MNEMONIC_XOR:
-      return Meaning{Operation::Xor};
-    case ZYDIS_MNEMONIC_CMP:
-      return Meaning{Operation::Cmp};
-    case ZYDIS_MNEMONIC_TEST:
-      return Meaning{Operation::Test};
-    case ZYDIS_MNEMONIC_INC:
-      return Meaning{Operation::Inc};
-    case ZYDIS_MNEMONIC_DEC:
-      return Meaning{Operation::Dec};
-    case ZYDIS_MNEMONIC_NOT:
-      return Meaning{Operation::Not};
-    case ZYDIS_MNEMONIC_NEG:
-      return Meaning{Operation::Neg};
-    case ZYDIS_MNEMONIC_XCHG:
-      return Meaning{Operation::Xchg};
-    case ZYDIS_MNEMONIC_CMPXCHG:
-      return Meaning{Operation::Cmpxchg};
-    case ZYDIS_MNEMONIC_XADD:
-      return Meaning{Operation::Xadd};
-    case ZYDIS_MNEMONIC_BT:
-      return Meaning{Operation::Bt};
-    case ZYDIS_MNEMONIC_BTS:
-      return Meaning{Operation::Bts};
-    case ZYDIS_MNEMONIC_BTR:
-      return Meaning{Operation::Btr};
-    case ZYDIS_MNEMONIC_BTC:
-      return Meaning{Operation::Btc};
-    case ZYDIS_MNEMONIC_PUSH:
-      return Meaning{Operation::Push};
-    case ZYDIS_MNEMONIC_POP:
-      return Meaning{Operation::Pop};
+    case ZYDIS_MNEMONIC_MOVSXD: return Meaning{.operation = Operation::Load, .sign_extend = true};
+    case ZYDIS_MNEMONIC_MOVBE: return Meaning{Operation::LoadSwapped};
+    case ZYDIS_MNEMONIC_ADD: return Meaning{Operation::Add};
+    case ZYDIS_MNEMONIC_OR: return Meaning{Operation::Or};
+    case ZYDIS_MNEMONIC_ADC: return Meaning{Operation::Adc};
+    case ZYDIS_MNEMONIC_SBB: return Meaning{Operation::Sbb};
+    case ZYDIS_MNEMONIC_AND: return Meaning{Operation::And};
+    case ZYDIS_MNEMONIC_SUB: return Meaning{Operation::Sub};
+    case ZYDIS_MNEMONIC_XOR: return Meaning{Operation::Xor};
+    case ZYDIS_MNEMONIC_CMP: return Meaning{Operation::Cmp};
+    case ZYDIS_MNEMONIC_TEST: return Meaning{Operation::Test};
+    case ZYDIS_MNEMONIC_INC: return Meaning{Operation::Inc};
+    case ZYDIS_MNEMONIC_DEC: return Meaning{Operation::Dec};
+    case ZYDIS_MNEMONIC_NOT: return Meaning{Operation::Not};
+    case ZYDIS_MNEMONIC_NEG: return Meaning{Operation::Neg};
+    case ZYDIS_MNEMONIC_XCHG: return Meaning{Operation::Xchg};
+    case ZYDIS_MNEMONIC_CMPXCHG: return Meaning{Operation::Cmpxchg};
+    case ZYDIS_MNEMONIC_XADD: return Meaning{Operation::Xadd};
+    case ZYDIS_MNEMONIC_BT: return Meaning{Operation::Bt};
+    case ZYDIS_MNEMONIC_BTS: return Meaning{Operation::Bts};
+    case ZYDIS_MNEMONIC_BTR: return Meaning{Operation::Btr};
+    case ZYDIS_MNEMONIC_BTC: return Meaning{Operation::Btc};
+    case ZYDIS_MNEMONIC_PUSH: return Meaning{Operation::Push};
+    case ZYDIS_MNEMONIC_POP: return Meaning{Operation::Pop};
     case ZYDIS_MNEMONIC_CLFLUSH:
     case ZYDIS_MNEMONIC_CLFLUSHOPT:
-    case ZYDIS_MNEMONIC_CLWB:
-      return Meaning{Operation::TouchOnly};
-    default:
-      return std::nullopt;
+    case ZYDIS_MNEMONIC_CLWB: return Meaning{Operation::TouchOnly};
+    default: return std::nullopt;
   }
 }
 
 std::optional<std::uint8_t> segment_number(ZydisRegister segment) {
   switch (segment) {
-    case ZYDIS_REGISTER_ES:
-      return kEs;
-    case ZYDIS_REGISTER_CS:
-      return kCs;
-    case ZYDIS_REGISTER_SS:
-      return kSs;
-    case ZYDIS_REGISTER_DS:
-      return kDs;
-    case ZYDIS_REGISTER_FS:
-      return kFs;
-    case ZYDIS_REGISTER_GS:
-      return kGs;
-    default:
-      return std::nullopt;
+    case ZYDIS_REGISTER_ES: return kEs;
+    case ZYDIS_REGISTER_CS: return kCs;
+    case ZYDIS_REGISTER_SS: return kSs;
+    case ZYDIS_REGISTER_DS: return kDs;
+    case ZYDIS_REGISTER_FS: return kFs;
+    case ZYDIS_REGISTER_GS: return kGs;
+    default: return std::nullopt;
   }
 }
 
@@ -200,10 +155,8 @@ std::optional<std::uint8_t> general_number(ZydisRegister from) {
   switch (ZydisRegisterGetClass(from)) {
     case ZYDIS_REGCLASS_GPR16:
     case ZYDIS_REGCLASS_GPR32:
-    case ZYDIS_REGCLASS_GPR64:
-      return static_cast<std::uint8_t>(ZydisRegisterGetId(from));
-    default:
-      return std::nullopt;
+    case ZYDIS_REGCLASS_GPR64: return static_cast<std::uint8_t>(ZydisRegisterGetId(from));
+    default: return std::nullopt;
   }
 }
 
@@ -227,11 +180,8 @@ bool take_register(ZydisRegister from, Instruction& to, bool is_vector) {
       return true;
     case ZYDIS_REGCLASS_GPR16:
     case ZYDIS_REGCLASS_GPR32:
-    case ZYDIS_REGCLASS_GPR64:
-      to.partner_register = static_cast<std::uint8_t>(ZydisRegisterGetId(from));
-      return true;
-    default:
-      return false;
+    case ZYDIS_REGCLASS_GPR64: to.partner_register = static_cast<std::uint8_t>(ZydisRegisterGetId(from)); return true;
+    default: return false;
   }
 }
 
@@ -269,8 +219,7 @@ bool take_operands(const ZydisDecodedInstruction& zydis, std::span<const ZydisDe
         to.partner = Partner::Immediate;
         to.immediate = operand.imm.value.u;
         break;
-      default:
-        return false;
+      default: return false;
     }
   }
   return has_memory;
@@ -300,17 +249,10 @@ bool take_string(const ZydisDecodedInstruction& zydis, std::span<const ZydisDeco
 void give_direction(Instruction& to) {
   if (!to.memory_is_destination) return;
   switch (to.operation) {
-    case Operation::Load:
-      to.operation = Operation::Store;
-      break;
-    case Operation::LoadSwapped:
-      to.operation = Operation::StoreSwapped;
-      break;
-    case Operation::VectorLoad:
-      to.operation = Operation::VectorStore;
-      break;
-    default:
-      break;
+    case Operation::Load: to.operation = Operation::Store; break;
+    case Operation::LoadSwapped: to.operation = Operation::StoreSwapped; break;
+    case Operation::VectorLoad: to.operation = Operation::VectorStore; break;
+    default: break;
   }
 }
 

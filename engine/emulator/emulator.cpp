@@ -42,10 +42,8 @@ Step Emulator::begin(ProcessorState& state, AccessHint hint) {
     case Operation::Scas:
     case Operation::Cmps:
     case Operation::Ins:
-    case Operation::Outs:
-      break;  // two operands in memory, or other addresses at the next repetition
-    default:
-      hint_applies_ = hint.is_operand && !hint.is_fetch;
+    case Operation::Outs: break;  // two operands in memory, or other addresses at the next repetition
+    default: hint_applies_ = hint.is_operand && !hint.is_fetch;
   }
   return go_on();
 }
@@ -120,11 +118,9 @@ bool Emulator::fetch() {
 bool Emulator::execute() {
   switch (instruction_->operation) {
     case Operation::Load:
-    case Operation::LoadSwapped:
-      return execute_load();
+    case Operation::LoadSwapped: return execute_load();
     case Operation::Store:
-    case Operation::StoreSwapped:
-      return execute_store();
+    case Operation::StoreSwapped: return execute_store();
     case Operation::Add:
     case Operation::Or:
     case Operation::Adc:
@@ -137,35 +133,26 @@ bool Emulator::execute() {
     case Operation::Inc:
     case Operation::Dec:
     case Operation::Not:
-    case Operation::Neg:
-      return execute_two_operands();
+    case Operation::Neg: return execute_two_operands();
     case Operation::Xchg:
-    case Operation::Xadd:
-      return execute_exchange();
-    case Operation::Cmpxchg:
-      return execute_compare_exchange();
+    case Operation::Xadd: return execute_exchange();
+    case Operation::Cmpxchg: return execute_compare_exchange();
     case Operation::Bt:
     case Operation::Bts:
     case Operation::Btr:
-    case Operation::Btc:
-      return execute_bit();
-    case Operation::Push:
-      return execute_push();
-    case Operation::Pop:
-      return execute_pop();
+    case Operation::Btc: return execute_bit();
+    case Operation::Push: return execute_push();
+    case Operation::Pop: return execute_pop();
     case Operation::VectorLoad:
-    case Operation::VectorStore:
-      return execute_vector();
-    case Operation::TouchOnly:
-      return execute_touch();
+    case Operation::VectorStore: return execute_vector();
+    case Operation::TouchOnly: return execute_touch();
     case Operation::Movs:
     case Operation::Stos:
     case Operation::Lods:
     case Operation::Scas:
     case Operation::Cmps:
     case Operation::Ins:
-    case Operation::Outs:
-      return execute_string();
+    case Operation::Outs: return execute_string();
   }
   return unsupported();
 }
@@ -193,15 +180,9 @@ bool Emulator::unsupported() {
 void Emulator::finish() {
   const std::uint64_t next = state_->rip + instruction_->length;
   switch (mode_of(*state_)) {
-    case Mode::Bits64:
-      state_->rip = next;
-      break;
-    case Mode::Bits32:
-      state_->rip = next & 0xffffffff;
-      break;
-    case Mode::Bits16:
-      state_->rip = next & 0xffff;
-      break;
+    case Mode::Bits64: state_->rip = next; break;
+    case Mode::Bits32: state_->rip = next & 0xffffffff; break;
+    case Mode::Bits16: state_->rip = next & 0xffff; break;
   }
   state_->rflags &= ~kResume;
   step_ = Completed{.single_step = (state_->rflags & kTrap) != 0};

@@ -53,13 +53,10 @@ bool Emulator::execute_string() {
 bool Emulator::execute_repetition() {
   switch (instruction_->operation) {
     case Operation::Scas:
-    case Operation::Cmps:
-      return compare_string();
+    case Operation::Cmps: return compare_string();
     case Operation::Ins:
-    case Operation::Outs:
-      return port_string();
-    default:
-      return move_string();
+    case Operation::Outs: return port_string();
+    default: return move_string();
   }
 }
 

@@ -97,9 +97,7 @@ void adapt(kvm_cpuid_entry2& entry, std::uint32_t vp, std::uint32_t vp_count) {
     case 0x80000001:
       entry.ecx = vp_count > 1 ? (entry.ecx & ~kEcxSvm) | kEcxCmpLegacy : entry.ecx & ~(kEcxSvm | kEcxCmpLegacy);
       break;
-    case 0x80000008:
-      entry.ecx = (entry.ecx & ~0xf0ffu) | std::min(cores, 255u) | id_bits(vp_count) << 12;
-      break;
+    case 0x80000008: entry.ecx = (entry.ecx & ~0xf0ffu) | std::min(cores, 255u) | id_bits(vp_count) << 12; break;
     case 0x8000001d:
       if ((entry.eax & 0x1f) != 0) {
         const std::uint32_t sharing = ((entry.eax >> 5) & 7) == 3 ? cores : 0;
@@ -112,8 +110,7 @@ void adapt(kvm_cpuid_entry2& entry, std::uint32_t vp, std::uint32_t vp_count) {
       entry.ecx = 0;
       entry.edx = 0;
       break;
-    default:
-      break;
+    default: break;
   }
 }
 

@@ -170,31 +170,22 @@ void KvmVirtualProcessor::complete_read(std::uint64_t value) {
 /// The exit that KVM_RUN returned with, or nothing if the guest can go on at once.
 std::optional<Exit> KvmVirtualProcessor::translate() {
   switch (run_->exit_reason) {
-    case KVM_EXIT_IO:
-      split_port_exit();
-      return next_piece();
-    case KVM_EXIT_MMIO:
-      split_mmio_exit();
-      return next_piece();
-    case KVM_EXIT_IOAPIC_EOI:
-      return EoiExit{.vector = run_->eoi.vector};
+    case KVM_EXIT_IO: split_port_exit(); return next_piece();
+    case KVM_EXIT_MMIO: split_mmio_exit(); return next_piece();
+    case KVM_EXIT_IOAPIC_EOI: return EoiExit{.vector = run_->eoi.vector};
     case KVM_EXIT_IRQ_WINDOW_OPEN:
       if (!window_wanted_.exchange(false)) return std::nullopt;
       return InterruptWindowExit{};
-    case KVM_EXIT_SHUTDOWN:
-      return TripleFaultExit{};
+    case KVM_EXIT_SHUTDOWN: return TripleFaultExit{};
     case KVM_EXIT_HYPERV:
       if (run_->hyperv.type == KVM_EXIT_HYPERV_HCALL) run_->hyperv.u.hcall.result = HV_STATUS_INVALID_HYPERCALL_CODE;
       return std::nullopt;
-    case KVM_EXIT_INTR:
-      return std::nullopt;
+    case KVM_EXIT_INTR: return std::nullopt;
     case KVM_EXIT_FAIL_ENTRY:
       return FailureExit{fmt::format("the processor refused the guest's state (reason {:#x})",
                                      static_cast<std::uint64_t>(run_->fail_entry.hardware_entry_failure_reason))};
-    case KVM_EXIT_INTERNAL_ERROR:
-      return describe_internal_error();
-    default:
-      return FailureExit{fmt::format("KVM exit reason {} is unknown here", run_->exit_reason)};
+    case KVM_EXIT_INTERNAL_ERROR: return describe_internal_error();
+    default: return FailureExit{fmt::format("KVM exit reason {} is unknown here", run_->exit_reason)};
   }
 }
 

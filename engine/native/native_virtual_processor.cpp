@@ -120,11 +120,9 @@ Result<> NativeVirtualProcessor::inject_external_interrupt(std::uint8_t vector) 
 NativeVirtualProcessor::After NativeVirtualProcessor::translate(Result<Exit>& result) {
   const abi::InterceptMessage& message = processor_->message();
   switch (message.header.type) {
-    case MessageType::IoPort:
-      return translate_port(message.io_port, result);
+    case MessageType::IoPort: return translate_port(message.io_port, result);
     case MessageType::UnmappedGpa:
-    case MessageType::GpaIntercept:
-      return translate_memory(message.memory, result);
+    case MessageType::GpaIntercept: return translate_memory(message.memory, result);
     case MessageType::ApicEoi:
       *result = EoiExit{.vector = static_cast<std::uint8_t>(message.eoi.vector)};
       return After::Return;
@@ -133,9 +131,7 @@ NativeVirtualProcessor::After NativeVirtualProcessor::translate(Result<Exit>& re
       if (!window_wanted_.exchange(false)) return After::Enter;
       *result = InterruptWindowExit{};
       return After::Return;
-    case MessageType::UnrecoverableException:
-      *result = TripleFaultExit{};
-      return After::Return;
+    case MessageType::UnrecoverableException: *result = TripleFaultExit{}; return After::Return;
     case MessageType::InvalidVpRegister:
       return fail_with(result, fmt::format("virtual processor {} has registers that no processor can have", index_));
     default:
@@ -209,10 +205,8 @@ NativeVirtualProcessor::After NativeVirtualProcessor::emulate(emulator::AccessHi
 /// Goes on with the instruction of the last exit.
 NativeVirtualProcessor::After NativeVirtualProcessor::go_on(Result<Exit>& result) {
   switch (std::exchange(unfinished_, Unfinished::Nothing)) {
-    case Unfinished::EmulatedRead:
-      return take(emulator_.resume(read_value_), result);
-    case Unfinished::EmulatedWrite:
-      return take(emulator_.resume(), result);
+    case Unfinished::EmulatedRead: return take(emulator_.resume(read_value_), result);
+    case Unfinished::EmulatedWrite: return take(emulator_.resume(), result);
     case Unfinished::PortRead: {
       std::uint64_t& rax = page_.general[0];
       const std::uint64_t mask = emulator::mask_of(port_read_size_);
@@ -221,8 +215,7 @@ NativeVirtualProcessor::After NativeVirtualProcessor::go_on(Result<Exit>& result
       if (auto left = leave_instruction(port_read_length_); !left) return give_up(result, left.error());
       return After::Enter;
     }
-    case Unfinished::Nothing:
-      break;
+    case Unfinished::Nothing: break;
   }
   return After::Enter;
 }

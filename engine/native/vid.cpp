@@ -32,12 +32,9 @@ class DeviceProcessor final : public VidProcessor {
   Result<RunEnd> run() override {
     for (;;) {
       switch (ioctl(processor_.get(), BULKHEAD_RUN_VP, 0)) {
-        case BULKHEAD_RUN_INTERCEPT:
-          return RunEnd::Intercept;
-        case BULKHEAD_RUN_CANCELLED:
-          return RunEnd::Cancelled;
-        case BULKHEAD_RUN_SUSPENDED:
-          return RunEnd::Suspended;
+        case BULKHEAD_RUN_INTERCEPT: return RunEnd::Intercept;
+        case BULKHEAD_RUN_CANCELLED: return RunEnd::Cancelled;
+        case BULKHEAD_RUN_SUSPENDED: return RunEnd::Suspended;
         default:
           if (errno == EINTR) continue;  // a signal that is none of the engine's business
           return std::unexpected(Error::from_errno(fmt::format("cannot run virtual processor {}", index_), errno));

@@ -9,7 +9,15 @@
 
 namespace bulkhead::hypervisor {
 
-enum class DeliveryMode : std::uint8_t { Fixed = 0, LowestPriority = 1, Smi = 2, Nmi = 4, Init = 5, StartUp = 6, ExtInt = 7 };
+enum class DeliveryMode : std::uint8_t {
+  Fixed = 0,
+  LowestPriority = 1,
+  Smi = 2,
+  Nmi = 4,
+  Init = 5,
+  StartUp = 6,
+  ExtInt = 7
+};
 
 enum class Destination : std::uint8_t { Physical, Logical, All, AllButSender };
 
@@ -29,8 +37,8 @@ struct ApicAddress {
   bool enabled = true;     // by IA32_APIC_BASE
   bool accepting = false;  // software-enabled: takes fixed and lowest-priority interrupts
   bool x2apic = false;
-  bool cluster_model = false;          // DFR, in xAPIC mode
-  std::uint8_t logical_id = 0;         // LDR, in xAPIC mode
+  bool cluster_model = false;   // DFR, in xAPIC mode
+  std::uint8_t logical_id = 0;  // LDR, in xAPIC mode
 
   static constexpr ApicAddress unpack(std::uint64_t word) {
     return {.id = static_cast<std::uint32_t>(word),

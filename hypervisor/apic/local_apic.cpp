@@ -290,8 +290,10 @@ LocalApic::Outcome LocalApic::write_x2(std::uint32_t index, std::uint64_t value,
   }
   if (low & ~writable) return kFault;
   if (index == number(Register::SelfIpi)) {
-    if (low < 16) raise_error(kSendIllegalVector);
-    else accept(static_cast<std::uint8_t>(low), false);
+    if (low < 16)
+      raise_error(kSendIllegalVector);
+    else
+      accept(static_cast<std::uint8_t>(low), false);
     return {};
   }
   return write(index << 4, low, now);

@@ -20,7 +20,8 @@ T read(const std::byte* from) {
 
 std::uint8_t sum(const std::byte* bytes, std::size_t size) {
   std::uint8_t total = 0;
-  for (std::size_t index = 0; index < size; ++index) total = static_cast<std::uint8_t>(total + static_cast<std::uint8_t>(bytes[index]));
+  for (std::size_t index = 0; index < size; ++index)
+    total = static_cast<std::uint8_t>(total + static_cast<std::uint8_t>(bytes[index]));
   return total;
 }
 

@@ -25,7 +25,8 @@ std::uint64_t page_of(const std::byte* address) { return reinterpret_cast<std::u
 void map(PageTable<HostFormat>& table, std::uint64_t page, Frame frame, PageSize size, PageRights rights) {
   // Page numbers of the upper half have ones above the 48 bits that a table translates.
   constexpr std::uint64_t kTranslatedPages = (1ull << 36) - 1;
-  if (!table.map(page & kTranslatedPages, frame, size, rights, boot.reserve)) fail("cannot build the hypervisor's page tables");
+  if (!table.map(page & kTranslatedPages, frame, size, rights, boot.reserve))
+    fail("cannot build the hypervisor's page tables");
 }
 
 PageRights rights_of(std::uint64_t page) {
@@ -51,7 +52,8 @@ void move_to_reserve() {
   auto table = PageTable<HostFormat>::create(boot.reserve);
   if (!table) fail("cannot build the hypervisor's page tables");
   for (std::uint64_t page = 0; page * kPageSize < end_of_direct_map(); page += kPagesPer1GiB) {
-    map(*table, BULKHEAD_DIRECT_MAP / kPageSize + page, Frame{page}, PageSize::k1GiB, {.write = true, .execute = false});
+    map(*table, BULKHEAD_DIRECT_MAP / kPageSize + page, Frame{page}, PageSize::k1GiB,
+        {.write = true, .execute = false});
   }
   const Frame loaded = Frame::at(BULKHEAD_LOAD_BASE);
   for (std::uint64_t page = page_of(image_start); page < page_of(image_end); ++page) {

@@ -84,7 +84,8 @@ void enter_at(VpHardware& root, const RootEntry& entry) {
   value.segment = kCode;
   root.set_register(RegisterName::Cs, value);
   value.segment = kData;
-  for (const RegisterName name : {RegisterName::Ds, RegisterName::Es, RegisterName::Ss, RegisterName::Fs, RegisterName::Gs}) {
+  for (const RegisterName name :
+       {RegisterName::Ds, RegisterName::Es, RegisterName::Ss, RegisterName::Fs, RegisterName::Gs}) {
     root.set_register(name, value);
   }
   value.table = {{}, 31, entry.gdt};

@@ -69,7 +69,8 @@ void choose_place() {
   for (const Module& module : {boot.information.kernel, boot.information.initial_ramdisk}) {
     if (module.start < *place + size && *place < module.end) fail("the loader put a module at the top of memory");
   }
-  if (!boot.information.memory.retype(*place, *place + size, root::MemoryType::Reserved)) fail("the memory map is full");
+  if (!boot.information.memory.retype(*place, *place + size, root::MemoryType::Reserved))
+    fail("the memory map is full");
 }
 
 /// RAM that the root may deposit or map: all that it may use, in ascending order.
@@ -92,9 +93,13 @@ void start_partitions() {
   const Frame counter_frames = take(counters);
   const Frame reserve[2] = {take(), take()};
   auto* first = reinterpret_cast<std::uint16_t*>(machine::frame_pointer(counter_frames));
-  start({boot.root_table, boot.zero_frame, {reserve[0], reserve[1]}, root::root_machine.ram,
+  start({boot.root_table,
+         boot.zero_frame,
+         {reserve[0], reserve[1]},
+         root::root_machine.ram,
          std::span(first, counters * kPageSize / sizeof(std::uint16_t)),
-         static_cast<std::uint64_t>(resident_end - image_start), boot.frame_count * kPageSize});
+         static_cast<std::uint64_t>(resident_end - image_start),
+         boot.frame_count * kPageSize});
 }
 
 }  // namespace
@@ -138,9 +143,9 @@ extern "C" [[noreturn]] void boot_main(std::uint32_t magic, std::uint32_t addres
   enter_at(*own.root, entry);
   own.startup.start_running();
   console::line("the root starts", Field{"processors", processors::count},
-                Field{"image", static_cast<std::uint64_t>(resident_end - image_start)}, Field{"base", boot.base.address()},
-                Field{"memory", boot.frame_count * kPageSize}, Field{"spare", boot.reserve.left()},
-                Field{"tsc", processors::common.tsc_frequency});
+                Field{"image", static_cast<std::uint64_t>(resident_end - image_start)},
+                Field{"base", boot.base.address()}, Field{"memory", boot.frame_count * kPageSize},
+                Field{"spare", boot.reserve.left()}, Field{"tsc", processors::common.tsc_frequency});
   processors::leave_boot(own, resident_end, image_end);
 }
 

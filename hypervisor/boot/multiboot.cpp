@@ -91,7 +91,8 @@ const char* read_multiboot2(const std::byte* info, Information& information) {
       const boot::Module module{read<std::uint32_t>(tag + 8), read<std::uint32_t>(tag + 12)};
       (modules++ == 0 ? information.kernel : information.initial_ramdisk) = module;
       const char* text = reinterpret_cast<const char*>(tag + 16);
-      if (modules == 1 && !copy_command_line(text, size - 16, information.kernel_command_line)) return long_command_line;
+      if (modules == 1 && !copy_command_line(text, size - 16, information.kernel_command_line))
+        return long_command_line;
     } else if (type == Tag::MemoryMap) {
       if (const char* error = read_memory_map2(tag, size, information)) return error;
     } else if (type == Tag::AcpiNew || (type == Tag::AcpiOld && information.rsdp == 0)) {

@@ -36,11 +36,13 @@ void build_root_table() {
   const std::uint64_t widths = machine::host_cpuid(0x80000008, 0).eax;
   const std::uint64_t pages = std::min(kAddressablePages, (std::uint64_t{1} << (widths & 0xff)) / kPageSize);
   for (std::uint64_t page = 0; page < pages; page += kPagesPer1GiB) {
-    if (!table->map(page, Frame{page}, PageSize::k1GiB, {}, boot.reserve)) fail("cannot build the root's second-level table");
+    if (!table->map(page, Frame{page}, PageSize::k1GiB, {}, boot.reserve))
+      fail("cannot build the root's second-level table");
   }
   const std::uint64_t apic_page = local_apic::kAddress / kPageSize;
   replace(*table, apic_page, Frame{apic_page});
-  for (std::uint64_t index = 0; index < boot.frame_count; ++index) replace(*table, boot.base.number + index, boot.zero_frame);
+  for (std::uint64_t index = 0; index < boot.frame_count; ++index)
+    replace(*table, boot.base.number + index, boot.zero_frame);
   boot.root_table = table->root();
   root::root_machine.table = boot.root_table;
 }

@@ -71,7 +71,8 @@ void create_processors() {
 std::uint64_t tables_for_trampoline() {
   constexpr std::uint64_t kPresentWritable = 3;
   const auto pages = static_cast<std::uint64_t>(resident_end - image_start) / kPageSize;
-  for (std::uint64_t page = 0; page < pages; ++page) boot_table_image[page] = (boot.base + page).address() | kPresentWritable;
+  for (std::uint64_t page = 0; page < pages; ++page)
+    boot_table_image[page] = (boot.base + page).address() | kPresentWritable;
   return reinterpret_cast<std::uint64_t>(boot_pml4) - BULKHEAD_IMAGE_BASE + BULKHEAD_LOAD_BASE;
 }
 

@@ -11,8 +11,8 @@ namespace {
 
 constexpr std::uint64_t kPmTimerFrequency = 3579545;
 constexpr std::uint64_t kIntervalTimerFrequency = 1193182;
-constexpr std::uint32_t kPmTimerTicks = 35795;         // 10 ms
-constexpr std::uint16_t kIntervalTimerTicks = 11932;   // 10 ms
+constexpr std::uint32_t kPmTimerTicks = 35795;        // 10 ms
+constexpr std::uint16_t kIntervalTimerTicks = 11932;  // 10 ms
 constexpr unsigned kPatience = 100000000;
 
 std::uint64_t measure_by_pm_timer(std::uint16_t port) {

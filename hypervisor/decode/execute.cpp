@@ -31,7 +31,8 @@ std::uint64_t result_flags(std::uint64_t result, unsigned size) {
 }
 
 /// first OP second, both of `size` bytes.
-std::uint64_t compute(Operation operation, std::uint64_t first, std::uint64_t second, unsigned size, std::uint64_t& rflags) {
+std::uint64_t compute(Operation operation, std::uint64_t first, std::uint64_t second, unsigned size,
+                      std::uint64_t& rflags) {
   const std::uint64_t mask = mask_of(size), sign = 1ull << (8 * size - 1);
   std::uint64_t result = 0, flags = 0;
   switch (operation) {
@@ -79,8 +80,10 @@ std::optional<std::uint64_t> execute(const Instruction& instruction, std::uint64
     case Operation::Exchange: write_register(general, instruction, memory); return other;
     case Operation::Test: compute(instruction.operation, memory, other, size, rflags); return std::nullopt;
     case Operation::Compare:
-      if (instruction.memory_second) compute(instruction.operation, other, memory, size, rflags);
-      else compute(instruction.operation, memory, other, size, rflags);
+      if (instruction.memory_second)
+        compute(instruction.operation, other, memory, size, rflags);
+      else
+        compute(instruction.operation, memory, other, size, rflags);
       return std::nullopt;
     default: break;
   }

@@ -39,7 +39,8 @@ std::optional<std::uint64_t> walk_guest(const ExecutionMode& mode, std::uint64_t
   for (;; --level) {
     const unsigned shift = 12 + index_bits * (level - 1);
     const std::uint64_t index = linear >> shift & ((1u << index_bits) - 1);
-    const std::uint64_t address = table + (level == 3 && !(mode.efer & kEferLongModeActive) ? index & 3 : index) * entry_size;
+    const std::uint64_t address =
+        table + (level == 3 && !(mode.efer & kEferLongModeActive) ? index & 3 : index) * entry_size;
     const std::byte* page = page_at(GuestPage::at(address));
     if (!page) return std::nullopt;
     std::uint64_t entry = 0;

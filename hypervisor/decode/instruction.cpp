@@ -55,7 +55,12 @@ std::uint8_t read_prefixes(Cursor& cursor, CodeSize code_size, Prefixes& prefixe
       case 0xf0: prefixes.lock = true; break;
       case 0xf2: prefixes.repne = true; break;
       case 0xf3: prefixes.rep = true; break;
-      case 0x26: case 0x2e: case 0x36: case 0x3e: case 0x64: case 0x65: break;
+      case 0x26:
+      case 0x2e:
+      case 0x36:
+      case 0x3e:
+      case 0x64:
+      case 0x65: break;
       default:
         if (code_size == CodeSize::k64Bit && (byte & 0xf0) == 0x40) {
           prefixes.rex = byte;
@@ -94,7 +99,14 @@ std::optional<Operation> plain_operation(std::uint8_t opcode, const Prefixes& pr
   switch (opcode) {
     case 0xf4: return Operation::Halt;
     case 0x90: return prefixes.rep ? std::optional(Operation::Pause) : std::nullopt;
-    case 0x6c: case 0x6d: case 0x6e: case 0x6f: case 0xec: case 0xed: case 0xee: case 0xef: return Operation::PortIo;
+    case 0x6c:
+    case 0x6d:
+    case 0x6e:
+    case 0x6f:
+    case 0xec:
+    case 0xed:
+    case 0xee:
+    case 0xef: return Operation::PortIo;
     default: return std::nullopt;
   }
 }
@@ -110,7 +122,8 @@ std::optional<Operation> plain_operation_0f(std::uint8_t opcode) {
 }
 std::optional<Operation> plain_operation_0f01(std::uint8_t modrm) {
   switch (modrm) {
-    case 0xc1: case 0xd9: return Operation::Hypercall;
+    case 0xc1:
+    case 0xd9: return Operation::Hypercall;
     case 0xc8: return Operation::Monitor;
     case 0xc9: return Operation::Mwait;
     case 0xd1: return Operation::SetXcr;
@@ -146,15 +159,25 @@ class MemoryDecoder {
       return result;
     }
     switch (opcode) {
-      case 0x84: case 0x85: return with_register(Operation::Test, false);
-      case 0x86: case 0x87: return with_register(Operation::Exchange, true);
-      case 0x88: case 0x89: return with_register(Operation::Move, true);
-      case 0x8a: case 0x8b: return with_register(Operation::Move, false);
-      case 0xa0: case 0xa1: return with_offset(false);
-      case 0xa2: case 0xa3: return with_offset(true);
-      case 0x80: case 0x81: case 0x83: return with_immediate(opcode == 0x83 ? 1 : std::min<unsigned>(size_, 4), std::nullopt);
-      case 0xc6: case 0xc7: return with_immediate(std::min<unsigned>(size_, 4), Operation::Move);
-      case 0xf6: case 0xf7: return with_immediate(std::min<unsigned>(size_, 4), Operation::Test);
+      case 0x84:
+      case 0x85: return with_register(Operation::Test, false);
+      case 0x86:
+      case 0x87: return with_register(Operation::Exchange, true);
+      case 0x88:
+      case 0x89: return with_register(Operation::Move, true);
+      case 0x8a:
+      case 0x8b: return with_register(Operation::Move, false);
+      case 0xa0:
+      case 0xa1: return with_offset(false);
+      case 0xa2:
+      case 0xa3: return with_offset(true);
+      case 0x80:
+      case 0x81:
+      case 0x83: return with_immediate(opcode == 0x83 ? 1 : std::min<unsigned>(size_, 4), std::nullopt);
+      case 0xc6:
+      case 0xc7: return with_immediate(std::min<unsigned>(size_, 4), Operation::Move);
+      case 0xf6:
+      case 0xf7: return with_immediate(std::min<unsigned>(size_, 4), Operation::Test);
       default: return std::nullopt;
     }
   }
@@ -196,8 +219,10 @@ class MemoryDecoder {
   std::optional<Instruction> with_immediate(unsigned immediate_size, std::optional<Operation> operation) {
     const ModRm modrm = read_modrm(cursor_, code_size_, prefixes_);
     if (!modrm.memory) return std::nullopt;
-    if (!operation) operation = arithmetic(modrm.reg);
-    else if (modrm.reg != 0) return std::nullopt;
+    if (!operation)
+      operation = arithmetic(modrm.reg);
+    else if (modrm.reg != 0)
+      return std::nullopt;
     if (!operation) return std::nullopt;
     return Instruction{.operation = *operation,
                        .length = 0,

@@ -16,9 +16,30 @@ enum class CodeSize : std::uint8_t { k16Bit = 2, k32Bit = 4, k64Bit = 8 };
 /// What the decoder knows.
 enum class Operation : std::uint8_t {
   // No memory operand.
-  Cpuid, ReadMsr, WriteMsr, Hypercall, Halt, SetXcr, Invd, Wbinvd, Monitor, Mwait, Pause, PortIo,
+  Cpuid,
+  ReadMsr,
+  WriteMsr,
+  Hypercall,
+  Halt,
+  SetXcr,
+  Invd,
+  Wbinvd,
+  Monitor,
+  Mwait,
+  Pause,
+  PortIo,
   // One memory operand.
-  Move, MoveZeroExtend, MoveSignExtend, Exchange, Test, Add, Or, And, Subtract, Xor, Compare,
+  Move,
+  MoveZeroExtend,
+  MoveSignExtend,
+  Exchange,
+  Test,
+  Add,
+  Or,
+  And,
+  Subtract,
+  Xor,
+  Compare,
 };
 
 struct Instruction {

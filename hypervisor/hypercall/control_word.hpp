@@ -21,8 +21,8 @@ class ControlWord {
   constexpr std::uint32_t rep_start() const { return word_ >> HV_HYPERCALL_REP_START_SHIFT & HV_HYPERCALL_REP_MASK; }
 
   constexpr std::uint64_t with_rep_start(std::uint32_t start) const {
-    return (word_ & ~(HV_HYPERCALL_REP_MASK << HV_HYPERCALL_REP_START_SHIFT)) |
-           std::uint64_t{start} << HV_HYPERCALL_REP_START_SHIFT;
+    return (word_ & ~(HV_HYPERCALL_REP_MASK << HV_HYPERCALL_REP_START_SHIFT)) | std::uint64_t{start}
+                                                                                    << HV_HYPERCALL_REP_START_SHIFT;
   }
 
  private:
@@ -46,12 +46,14 @@ const CallShape* find_root_call(std::uint16_t code);
 constexpr hv_status check(const ControlWord& control, const CallShape& shape) {
   if (control.reserved_bits() || control.variable_header()) return HV_STATUS_INVALID_HYPERCALL_INPUT;
   if (shape.rep) {
-    if (control.rep_count() == 0 || control.rep_start() >= control.rep_count()) return HV_STATUS_INVALID_HYPERCALL_INPUT;
+    if (control.rep_count() == 0 || control.rep_start() >= control.rep_count())
+      return HV_STATUS_INVALID_HYPERCALL_INPUT;
   } else if (control.rep_count() || control.rep_start()) {
     return HV_STATUS_INVALID_HYPERCALL_INPUT;
   }
   // Two registers are all that a fast call has: 16 bytes of input, and no output.
-  if (control.fast() && (shape.input + shape.input_element * control.rep_count() > 16 || shape.output || shape.output_element)) {
+  if (control.fast() &&
+      (shape.input + shape.input_element * control.rep_count() > 16 || shape.output || shape.output_element)) {
     return HV_STATUS_INVALID_HYPERCALL_INPUT;
   }
   return HV_STATUS_SUCCESS;

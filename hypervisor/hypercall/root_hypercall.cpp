@@ -19,8 +19,6 @@ struct Entry {
   bool output_optional = false;
 };
 
-
-
 // code, rep, input, element of input, output, element of output
 constexpr Entry kCalls[] = {
     {{HV_CALL_DISPATCH_VP, false, sizeof(hv_dispatch_vp), 0, sizeof(hv_dispatch_vp_output), 0}, root::dispatch_vp},
@@ -88,8 +86,8 @@ class Execution {
     if (shape.rep) {
       call_.first = control_.rep_start();
       const std::uint32_t element = std::max<std::uint32_t>({shape.input_element, shape.output_element, 8});
-      call_.count = std::min({control_.rep_count() - call_.first, kRepsPerEntry,
-                              static_cast<std::uint32_t>(kRepBytesPerEntry / element)});
+      call_.count = std::min(
+          {control_.rep_count() - call_.first, kRepsPerEntry, static_cast<std::uint32_t>(kRepBytesPerEntry / element)});
     }
     call_.header = std::span(input_).first(shape.input);
     call_.elements = std::span(input_).subspan(shape.input, shape.input_element * call_.count);

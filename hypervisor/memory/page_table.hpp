@@ -45,13 +45,13 @@ enum class PageTableError : std::uint8_t {
   OutOfMemory,
   AlreadyMapped,  // something is mapped in the range
   NotMapped,
-  WrongSize,  // mapped, but as a part of a larger page or as smaller ones
+  WrongSize,   // mapped, but as a part of a larger page or as smaller ones
   Misaligned,  // or beyond the address space
 };
 
 /// x86 page tables for a processor's own paging. `execute` false needs EFER.NXE.
 struct HostFormat {
-  static constexpr std::uint64_t kTable = 0x3;        // present, writable
+  static constexpr std::uint64_t kTable = 0x3;  // present, writable
   static constexpr std::uint64_t kLeaf = 0x1;
 
   static constexpr std::uint64_t kPresent = 1;
@@ -170,7 +170,8 @@ class PageTable {
     for (std::uint64_t i = 0; i < 512; ++i) {
       const std::uint64_t entry = load(entries + i);
       if (!(entry & Format::kPresent) || !is_leaf(entry, level - 1)) return std::nullopt;
-      if (mapping(entry, level - 1) != PageMapping{head.frame + i * pages_in(part), part, head.rights}) return std::nullopt;
+      if (mapping(entry, level - 1) != PageMapping{head.frame + i * pages_in(part), part, head.rights})
+        return std::nullopt;
     }
     store(position.entry, leaf(head.frame, size, head.rights));
     return frame_of(link);
@@ -211,9 +212,7 @@ class PageTable {
     return reinterpret_cast<std::uint64_t*>(machine::frame_pointer(frame));
   }
   static std::uint64_t* table_at(std::uint64_t entry) { return table_of(frame_of(entry)); }
-  static std::uint64_t load(std::uint64_t* entry) {
-    return std::atomic_ref(*entry).load(std::memory_order_acquire);
-  }
+  static std::uint64_t load(std::uint64_t* entry) { return std::atomic_ref(*entry).load(std::memory_order_acquire); }
   /// Release: whoever walks into a new table finds it filled.
   static void store(std::uint64_t* entry, std::uint64_t value) {
     std::atomic_ref(*entry).store(value, std::memory_order_release);

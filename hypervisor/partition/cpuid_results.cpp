@@ -8,7 +8,8 @@ hv_status CpuidResults::add(const Entry& entry) {
   while (position < count_ && entries_[position].leaf < entry.leaf) ++position;
   for (std::uint32_t i = position; i < count_ && entries_[i].leaf == entry.leaf; ++i) {
     Entry& old = entries_[i];
-    const bool same_subleaf = old.every_subleaf == entry.every_subleaf && (old.every_subleaf || old.subleaf == entry.subleaf);
+    const bool same_subleaf =
+        old.every_subleaf == entry.every_subleaf && (old.every_subleaf || old.subleaf == entry.subleaf);
     if (old.vp_index == entry.vp_index && same_subleaf) {
       old = entry;
       return HV_STATUS_SUCCESS;

@@ -38,7 +38,8 @@ class CpuidResults {
 
  private:
   static constexpr std::uint64_t filter_bit(std::uint32_t leaf) { return 1ull << ((leaf ^ leaf >> 26) & 63); }
-  void apply_found(std::uint32_t leaf, std::uint32_t subleaf, std::uint32_t vp_index, machine::CpuidResult& result) const;
+  void apply_found(std::uint32_t leaf, std::uint32_t subleaf, std::uint32_t vp_index,
+                   machine::CpuidResult& result) const;
 
   Entry* entries_ = nullptr;
   Frame frame_;

@@ -6,8 +6,10 @@ namespace bulkhead::hypervisor {
 hv_status InterceptTable::put(Ranges& ranges, std::uint32_t& count, Range range) {
   for (std::uint32_t i = 0; i < count; ++i) {
     if (ranges[i].first != range.first || ranges[i].last != range.last) continue;
-    if (range.access) ranges[i] = range;
-    else ranges[i] = ranges[--count];
+    if (range.access)
+      ranges[i] = range;
+    else
+      ranges[i] = ranges[--count];
     return HV_STATUS_SUCCESS;
   }
   if (range.access == 0) return HV_STATUS_SUCCESS;

@@ -66,8 +66,13 @@ bool privileged::try_write_msr(std::uint32_t index, std::uint64_t value) { retur
 void processors::initialize_current() {
   for (unsigned vector = 0; vector < kVectors; ++vector) {
     const auto entry = reinterpret_cast<std::uint64_t>(exception_entries + vector * 16);
-    table[vector] = {static_cast<std::uint16_t>(entry), kCodeSelector, 0, 0x8e, static_cast<std::uint16_t>(entry >> 16),
-                     static_cast<std::uint32_t>(entry >> 32), 0};
+    table[vector] = {static_cast<std::uint16_t>(entry),
+                     kCodeSelector,
+                     0,
+                     0x8e,
+                     static_cast<std::uint16_t>(entry >> 16),
+                     static_cast<std::uint32_t>(entry >> 32),
+                     0};
   }
   struct [[gnu::packed]] {
     std::uint16_t limit;

@@ -54,7 +54,8 @@ void send(std::uint32_t destination, std::uint32_t low) {
 void send_nmi(std::uint32_t apic_id) { send(apic_id, kNmi | kAssert); }
 
 void reset() {
-  for (std::uint32_t vector : {kTimerVector, kThermalVector, kPerformanceVector, kLocal0Vector, kLocal1Vector, kErrorVector}) {
+  for (std::uint32_t vector :
+       {kTimerVector, kThermalVector, kPerformanceVector, kLocal0Vector, kLocal1Vector, kErrorVector}) {
     write(vector, kMasked);
   }
   write(kTimerInitialCount, 0);

@@ -52,8 +52,8 @@ struct LogicalProcessor {
   std::atomic<bool> ready{false};
 
   VpHardware* root = nullptr;
-  Frame root_frames;  // three: the root's VpHardware
-  std::uint64_t root_vmcb = 0;  // physical
+  Frame root_frames;              // three: the root's VpHardware
+  std::uint64_t root_vmcb = 0;    // physical
   VpHardware* running = nullptr;  // for panic messages
   std::uint64_t host_save_area = 0;
 

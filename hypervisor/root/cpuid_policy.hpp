@@ -24,8 +24,8 @@ constexpr machine::CpuidResult filter_cpuid(std::uint32_t leaf, std::uint32_t su
   }
   switch (leaf) {
     case 1:
-      raw.ecx |= 1u << 31;                          // a hypervisor is there
-      raw.ecx &= ~(1u << 5);                        // VMX
+      raw.ecx |= 1u << 31;    // a hypervisor is there
+      raw.ecx &= ~(1u << 5);  // VMX
       raw.ecx = (raw.ecx & ~(1u << 27)) | (xsave_on ? 1u << 27 : 0);
       return raw;
     case 7:

@@ -56,8 +56,10 @@ void write(BootParameters& to, std::size_t offset, T value) {
 std::expected<LinuxImage, const char*> read_linux_image(std::span<const std::byte> file) {
   if (file.size() < 0x1000) return std::unexpected("the kernel's file is too short for a bzImage");
   if (std::memcmp(file.data() + kSignature, "HdrS", 4) != 0) return std::unexpected("the kernel is no bzImage");
-  if (read<std::uint16_t>(file, kVersion) < 0x20a) return std::unexpected("the kernel's boot protocol is older than 2.10");
-  if (!(read<std::uint8_t>(file, kLoadFlags) & kLoadedHigh)) return std::unexpected("the kernel is a zImage, not a bzImage");
+  if (read<std::uint16_t>(file, kVersion) < 0x20a)
+    return std::unexpected("the kernel's boot protocol is older than 2.10");
+  if (!(read<std::uint8_t>(file, kLoadFlags) & kLoadedHigh))
+    return std::unexpected("the kernel is a zImage, not a bzImage");
 
   const std::size_t sectors = read<std::uint8_t>(file, kSetupSectors);
   LinuxImage image{};

@@ -23,7 +23,7 @@ struct LinuxImage {
   std::uint64_t preferred_address;
   std::uint64_t alignment;
   bool relocatable;
-  std::uint32_t memory_needed;  // from its address on, while it unpacks
+  std::uint32_t memory_needed;          // from its address on, while it unpacks
   std::uint64_t initial_ramdisk_limit;  // highest address of its last byte
   std::uint32_t command_line_limit;
 };

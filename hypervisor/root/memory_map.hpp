@@ -14,7 +14,13 @@
 namespace bulkhead::hypervisor::root {
 
 /// ACPI specification, "Address Range Types". Others are passed on as they are.
-enum class MemoryType : std::uint32_t { Usable = 1, Reserved = 2, AcpiReclaimable = 3, AcpiNonVolatile = 4, Unusable = 5 };
+enum class MemoryType : std::uint32_t {
+  Usable = 1,
+  Reserved = 2,
+  AcpiReclaimable = 3,
+  AcpiNonVolatile = 4,
+  Unusable = 5
+};
 
 struct MemoryRange {
   std::uint64_t base;
@@ -22,7 +28,9 @@ struct MemoryRange {
   MemoryType type;
 
   std::uint64_t end() const { return base + size; }
-  bool contains(std::uint64_t start, std::uint64_t stop) const { return start >= base && stop <= end() && start < stop; }
+  bool contains(std::uint64_t start, std::uint64_t stop) const {
+    return start >= base && stop <= end() && start < stop;
+  }
   bool operator==(const MemoryRange&) const = default;
 };
 

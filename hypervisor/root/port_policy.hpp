@@ -42,7 +42,8 @@ struct SleepControl {
 constexpr void build_root_port_map(std::span<std::uint8_t> map, const SleepControl& sleep) {
   for (const std::uint16_t port : sleep.port) {
     if (port == 0 || !sleep.has_sleep3) continue;
-    for (unsigned byte = port; byte < port + 2u && byte / 8 < map.size(); ++byte) map[byte / 8] = static_cast<std::uint8_t>(map[byte / 8] | 1u << (byte % 8));
+    for (unsigned byte = port; byte < port + 2u && byte / 8 < map.size(); ++byte)
+      map[byte / 8] = static_cast<std::uint8_t>(map[byte / 8] | 1u << (byte % 8));
   }
 }
 

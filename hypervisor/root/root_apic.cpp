@@ -68,21 +68,21 @@ void send_interrupt_command(LogicalProcessor& processor, std::uint32_t low, std:
 void handle_apic_write(LogicalProcessor& processor, VpHardware& root, std::uint64_t gpa) {
   const ExecutionMode mode = root.mode();
   const FetchedInstruction fetched = fetch(root);
-  const CodeSize size = mode.is_64_bit()                      ? CodeSize::k64Bit
+  const CodeSize size = mode.is_64_bit()                    ? CodeSize::k64Bit
                         : (mode.cs.attributes & (1u << 14)) ? CodeSize::k32Bit
                                                             : CodeSize::k16Bit;
   const std::optional<Instruction> decoded = decode(std::span(fetched.bytes, fetched.count), size);
   const auto offset = static_cast<std::uint32_t>(gpa % kPageSize);
-  const bool simple = decoded && decoded->memory_size == 4 && offset % 16 == 0 && !local_apic::is_x2apic() &&
-                      ((decoded->operation == Operation::Move && decoded->to_memory) ||
-                       decoded->operation == Operation::Exchange);
+  const bool simple =
+      decoded && decoded->memory_size == 4 && offset % 16 == 0 && !local_apic::is_x2apic() &&
+      ((decoded->operation == Operation::Move && decoded->to_memory) || decoded->operation == Operation::Exchange);
   if (!simple) {
     machine::log("the root writes to its local APIC with an instruction that is not supported", root.rip);
     inject_general_protection(root);
     return;
   }
-  const auto value = static_cast<std::uint32_t>(decoded->has_immediate ? decoded->immediate
-                                                                       : root.general[decoded->register_index]);
+  const auto value =
+      static_cast<std::uint32_t>(decoded->has_immediate ? decoded->immediate : root.general[decoded->register_index]);
   if (decoded->operation == Operation::Exchange) root.general[decoded->register_index] = local_apic::read(offset);
   write_register(processor, offset, value);
   root.rip += decoded->length;

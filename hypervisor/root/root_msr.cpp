@@ -42,7 +42,8 @@ bool write_emulated(LogicalProcessor& processor, VpHardware& root, std::uint32_t
     }
     case kApicBase: return write_apic_base(value);
     case kInterruptCommand:
-      send_interrupt_command(processor, static_cast<std::uint32_t>(value), static_cast<std::uint32_t>(value >> 32), true);
+      send_interrupt_command(processor, static_cast<std::uint32_t>(value), static_cast<std::uint32_t>(value >> 32),
+                             true);
       return true;
     default: return write_memory_type(index, value);
   }

@@ -61,8 +61,7 @@ void deliver_nmi(LogicalProcessor& processor, VpHardware& root) {
 void handle_cpuid(VpHardware& root, const Exit& exit) {
   const auto leaf = static_cast<std::uint32_t>(root.general[0]);
   const auto subleaf = static_cast<std::uint32_t>(root.general[1]);
-  const machine::CpuidResult result =
-      filter_cpuid(leaf, subleaf, machine::host_cpuid(leaf, subleaf), root.mode().cr4);
+  const machine::CpuidResult result = filter_cpuid(leaf, subleaf, machine::host_cpuid(leaf, subleaf), root.mode().cr4);
   root.general[0] = result.eax;
   root.general[3] = result.ebx;
   root.general[1] = result.ecx;
@@ -205,7 +204,9 @@ void advance(VpHardware& root, const Exit& exit) {
   }
   const FetchedInstruction instruction = fetch(root);
   const ExecutionMode mode = root.mode();
-  const CodeSize size = mode.is_64_bit() ? CodeSize::k64Bit : (mode.cs.attributes & (1u << 14)) ? CodeSize::k32Bit : CodeSize::k16Bit;
+  const CodeSize size = mode.is_64_bit()                    ? CodeSize::k64Bit
+                        : (mode.cs.attributes & (1u << 14)) ? CodeSize::k32Bit
+                                                            : CodeSize::k16Bit;
   const std::optional<Instruction> decoded = decode(std::span(instruction.bytes, instruction.count), size);
   // CPUID, RDMSR and WRMSR without a prefix. Their bytes were there a moment ago, when the processor executed them.
   root.rip += decoded ? decoded->length : 2;

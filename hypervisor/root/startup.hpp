@@ -18,9 +18,7 @@ class StartupState {
   enum class Phase : std::uint8_t { Running, InitPending, WaitForSipi, SipiPending };
 
   /// What senders do. True: the target has to be told.
-  bool send_init() {
-    return state_.exchange(encode(Phase::InitPending)) != encode(Phase::InitPending);
-  }
+  bool send_init() { return state_.exchange(encode(Phase::InitPending)) != encode(Phase::InitPending); }
   bool send_sipi(std::uint8_t vector) {
     std::uint32_t old = state_.load();
     for (;;) {

@@ -60,15 +60,16 @@ const char* find_features() {
     features.xcr0 = components_that_fit();
     // The root enables what it likes, and all of it has to be put away when a child runs.
     const machine::CpuidResult main = machine::host_cpuid(0xd, 0);
-    if (features.xcr0 != ((std::uint64_t{main.edx} << 32) | main.eax)) return "the processor's XSAVE state is too large";
+    if (features.xcr0 != ((std::uint64_t{main.edx} << 32) | main.eax))
+      return "the processor's XSAVE state is too large";
   }
   return nullptr;
 }
 
 void enable(std::uint64_t host_save_area) {
   std::uint64_t efer = privileged::read_msr(kMsrEfer) | kEferSvm | kEferNoExecute;
-  const bool automatic_ibrs = machine::host_cpuid(0x80000000, 0).eax >= 0x80000021 &&
-                              has(machine::host_cpuid(0x80000021, 0).eax, 8);
+  const bool automatic_ibrs =
+      machine::host_cpuid(0x80000000, 0).eax >= 0x80000021 && has(machine::host_cpuid(0x80000021, 0).eax, 8);
   if (automatic_ibrs) efer |= kEferAutomaticIbrs;
   privileged::write_msr(kMsrEfer, efer);
   privileged::write_msr(kMsrHostSaveArea, host_save_area);

@@ -20,11 +20,12 @@ constexpr std::uint64_t kCr0Valid = 0xe005003f;
 constexpr std::uint64_t kCr0Extension = 1ull << 4;
 constexpr std::uint64_t kCr4PhysicalAddressExtension = 1ull << 5;
 // VME to OSXMMEXCPT, UMIP, LA57, FSGSBASE, PCIDE, OSXSAVE, SMEP, SMAP, PKE.
-constexpr std::uint64_t kCr4Valid = 0x7ff | (1u << 11) | (1u << 12) | (1u << 16) | (1u << 17) | (1u << 18) | (1u << 20) |
-                                    (1u << 21) | (1u << 22);
+constexpr std::uint64_t kCr4Valid =
+    0x7ff | (1u << 11) | (1u << 12) | (1u << 16) | (1u << 17) | (1u << 18) | (1u << 20) | (1u << 21) | (1u << 22);
 constexpr std::uint64_t kEferSyscall = 1u << 0, kEferLongMode = 1u << 8, kEferLongModeActive = 1u << 10,
                         kEferNoExecute = 1u << 11, kEferSvm = 1u << 12, kEferFastSave = 1u << 14;
-constexpr std::uint64_t kEferValid = kEferSyscall | kEferLongMode | kEferLongModeActive | kEferNoExecute | kEferFastSave;
+constexpr std::uint64_t kEferValid =
+    kEferSyscall | kEferLongMode | kEferLongModeActive | kEferNoExecute | kEferFastSave;
 constexpr std::uint64_t kPowerUpPat = 0x0007040600070406;
 constexpr std::uint32_t kMsrTscAux = 0xc0000103;
 
@@ -129,8 +130,12 @@ void SvmVp::reset_model_specific() {
 
 ExecutionMode SvmVp::mode() const {
   const VmcbSegment& cs = vmcb_.cs;
-  return {vmcb_.cr0, vmcb_.cr3, vmcb_.cr4, vmcb_.efer & ~kEferSvm,
-          {cs.base, cs.limit, cs.selector, from_vmcb(cs.attributes)}, vmcb_.cpl};
+  return {vmcb_.cr0,
+          vmcb_.cr3,
+          vmcb_.cr4,
+          vmcb_.efer & ~kEferSvm,
+          {cs.base, cs.limit, cs.selector, from_vmcb(cs.attributes)},
+          vmcb_.cpl};
 }
 
 /// Those that are one number without rules of its own, or with canonical addresses at most.
@@ -306,9 +311,7 @@ hv_status SvmVp::set_register(RegisterName name, const RegisterValue& value) {
     case RegisterName::Dr0:
     case RegisterName::Dr1:
     case RegisterName::Dr2:
-    case RegisterName::Dr3:
-      set_debug_register(static_cast<unsigned>(name) & 3, v);
-      return HV_STATUS_SUCCESS;
+    case RegisterName::Dr3: set_debug_register(static_cast<unsigned>(name) & 3, v); return HV_STATUS_SUCCESS;
     case RegisterName::Pat:
       if (!is_valid_pat(v)) return HV_STATUS_INVALID_REGISTER_VALUE;
       vmcb_.pat = v;

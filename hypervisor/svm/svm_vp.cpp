@@ -20,8 +20,8 @@ constexpr std::uint32_t kInterceptsOfAll2 = kInterceptVmrun | kInterceptVmmcall 
                                             kInterceptStgi | kInterceptClgi | kInterceptSkinit;
 constexpr std::uint32_t kInterceptsOfChild1 =
     kInterceptIntr | kInterceptRdpmc | kInterceptInvd | kInterceptHalt | kInterceptFerrFreeze;
-constexpr std::uint32_t kInterceptsOfChild2 = kInterceptWbinvd | kInterceptMonitor | kInterceptMwait |
-                                              kInterceptMwaitArmed | kInterceptXsetbv | kInterceptRdpru;
+constexpr std::uint32_t kInterceptsOfChild2 =
+    kInterceptWbinvd | kInterceptMonitor | kInterceptMwait | kInterceptMwaitArmed | kInterceptXsetbv | kInterceptRdpru;
 // Debug and alignment exceptions can follow each other for ever inside one delivery (CVE-2015-5307, CVE-2015-8104), with
 // no chance for an interrupt. So they always exit; nobody having asked for them, they go straight back into the child.
 constexpr unsigned kDebugVector = 1;
@@ -127,7 +127,8 @@ const Exit& SvmVp::enter() {
 }
 
 void SvmVp::prepare(LogicalProcessor& processor) {
-  if (address_space_ != processor.address_space) [[unlikely]] take_address_space(processor);
+  if (address_space_ != processor.address_space) [[unlikely]]
+    take_address_space(processor);
   Vmcb& vmcb = vmcb_;
   vmcb.rax = general[0];
   vmcb.rsp = general[4];
@@ -136,8 +137,10 @@ void SvmVp::prepare(LogicalProcessor& processor) {
   vmcb.interrupt_shadow = interrupt_shadow;
   vmcb.task_priority = cr8;
   vmcb.event_injection = 0;
-  if (event) [[unlikely]] inject_event();
-  if (stepping_over_iret_) [[unlikely]] vmcb.rflags |= kTrapFlag;
+  if (event) [[unlikely]]
+    inject_event();
+  if (stepping_over_iret_) [[unlikely]]
+    vmcb.rflags |= kTrapFlag;
 }
 
 void SvmVp::inject_event() {
@@ -173,7 +176,8 @@ void SvmVp::take_state() {
   cr8 = vmcb.task_priority & 15;
   vmcb.tlb_control = 0;
   event.type = Event::Type::None;
-  if (vmcb.exit_event & kEventValid) [[unlikely]] event = decode(vmcb.exit_event);
+  if (vmcb.exit_event & kEventValid) [[unlikely]]
+    event = decode(vmcb.exit_event);
 }
 
 /// True: `exit_` tells it. False: it was our own affair, go on.

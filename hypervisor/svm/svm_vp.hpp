@@ -85,7 +85,7 @@ class SvmVp final : public VpHardware {
   std::byte* extended_state_;
   Role role_;
   bool loaded_ = false;
-  bool nmi_window_ = false;   // asked for
+  bool nmi_window_ = false;  // asked for
   bool stepping_over_iret_ = false;
   bool debug_registers_loaded_ = false;
   std::uint32_t exceptions_ = 0;

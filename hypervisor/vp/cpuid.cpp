@@ -8,8 +8,8 @@
 
 #include "hypervisor/decode/guest_walk.hpp"
 #include "hypervisor/machine.hpp"
-#include "hypervisor/vp/guest_interface.hpp"
 #include "hypervisor/vp/finish_instruction.hpp"
+#include "hypervisor/vp/guest_interface.hpp"
 
 namespace bulkhead::hypervisor {
 namespace {
@@ -56,8 +56,8 @@ constexpr std::array<CpuidResult, (kLastExtendedLeaf & 0xff) + 1> kExtendedLeave
   leaves[0x01] = {kAll, 0xf0000000, bits({0, 4, 5, 6, 7, 8, 11, 16, 21}),
                   kCommonFeatures | bits({11, 20, 22, 25, 26, 27, 29, 30, 31})};
   for (unsigned leaf = 0x02; leaf <= 0x06; ++leaf) leaves[leaf] = {kAll, kAll, kAll, kAll};  // brand, caches
-  leaves[0x07] = {0, 0, 0, 1 << 8};                  // the time stamp counter is invariant
-  leaves[0x08] = {kAll, bits({0, 2, 9}), 0, 0};      // address sizes; CLZERO XSAVEERPTR WBNOINVD
+  leaves[0x07] = {0, 0, 0, 1 << 8};              // the time stamp counter is invariant
+  leaves[0x08] = {kAll, bits({0, 2, 9}), 0, 0};  // address sizes; CLZERO XSAVEERPTR WBNOINVD
   leaves[0x19] = leaves[0x1a] = {kAll, kAll, kAll, kAll};
   leaves[0x1d] = {0x3ff, kAll, kAll, kAll};
   return leaves;
@@ -103,7 +103,7 @@ void extended_state(std::uint32_t subleaf, std::uint64_t xcr0, CpuidResult& resu
 }  // namespace
 
 [[gnu::always_inline]] inline machine::CpuidResult VirtualProcessor::cpuid(std::uint32_t leaf,
-                                                                            std::uint32_t subleaf) const {
+                                                                           std::uint32_t subleaf) const {
   const PartitionConfiguration& configuration = partition_.configuration();
   CpuidResult result{};
   if (leaf <= kLastBasicLeaf) {
@@ -157,7 +157,8 @@ void VirtualProcessor::adjust_basic_leaf(std::uint32_t leaf, std::uint32_t suble
       }
       break;
     case 0xd:
-      extended_state(subleaf, hardware_.get_register(abi::RegisterName::Xfem).value_or(abi::RegisterValue{}).number, result);
+      extended_state(subleaf, hardware_.get_register(abi::RegisterName::Xfem).value_or(abi::RegisterValue{}).number,
+                     result);
       break;
     default: break;
   }
@@ -184,7 +185,8 @@ VirtualProcessor::Next VirtualProcessor::handle_cpuid(const Exit& exit) {
   std::uint64_t* general = hardware_.general;
   const auto leaf = static_cast<std::uint32_t>(general[0]);
   const CpuidResult result = cpuid(leaf, static_cast<std::uint32_t>(general[1]));
-  if (partition_.configuration().intercepts.wants_cpuid(leaf)) [[unlikely]] return intercept_cpuid(exit, result);
+  if (partition_.configuration().intercepts.wants_cpuid(leaf)) [[unlikely]]
+    return intercept_cpuid(exit, result);
   if (!finish_instruction(exit, Operation::Cpuid)) return Next::Prepare;
   general[0] = result.eax;
   general[1] = result.ecx;

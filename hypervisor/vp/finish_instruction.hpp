@@ -34,7 +34,8 @@ constexpr PlainForm plain_form(Operation operation) {
 [[gnu::always_inline]] inline void VirtualProcessor::advance(std::uint64_t next_rip) {
   hardware_.rip = next_rip;
   hardware_.interrupt_shadow = false;
-  if (hardware_.rflags & (kTrapFlag | kResumeFlag)) [[unlikely]] end_debugged_instruction();
+  if (hardware_.rflags & (kTrapFlag | kResumeFlag)) [[unlikely]]
+    end_debugged_instruction();
 }
 
 /// Goes on behind the instruction. False if it is not there any more (another processor has changed the code or the page

@@ -28,7 +28,8 @@ void VirtualProcessor::end_debugged_instruction() {
   hardware_.event = {.type = Event::Type::Exception, .vector = 1};
 }
 
-VirtualProcessor::Next VirtualProcessor::inject_exception(std::uint8_t vector, std::optional<std::uint32_t> error_code) {
+VirtualProcessor::Next VirtualProcessor::inject_exception(std::uint8_t vector,
+                                                          std::optional<std::uint32_t> error_code) {
   hardware_.event = {.type = Event::Type::Exception,
                      .vector = vector,
                      .has_error_code = error_code.has_value(),

@@ -25,9 +25,9 @@ void VirtualProcessor::fill_header(abi::InterceptHeader& header, abi::InterceptA
   header.vp_index = index_;
   header.instruction_length_and_cr8 = static_cast<std::uint8_t>((instruction_length & 0xf) | hardware_.cr8 << 4);
   header.access = access;
-  header.execution_state = static_cast<std::uint16_t>(
-      mode.cpl | (mode.cr0 & 1) << 2 | (mode.cr0 >> 18 & 1) << 3 | (mode.efer >> 10 & 1) << 4 |
-      (hardware_.event ? 1u << 6 : 0u) | (hardware_.interrupt_shadow ? 1u << 12 : 0u));
+  header.execution_state = static_cast<std::uint16_t>(mode.cpl | (mode.cr0 & 1) << 2 | (mode.cr0 >> 18 & 1) << 3 |
+                                                      (mode.efer >> 10 & 1) << 4 | (hardware_.event ? 1u << 6 : 0u) |
+                                                      (hardware_.interrupt_shadow ? 1u << 12 : 0u));
   header.cs = mode.cs;
   header.rip = hardware_.rip;
   header.rflags = hardware_.rflags;

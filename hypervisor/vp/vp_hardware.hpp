@@ -21,13 +21,13 @@
 namespace bulkhead::hypervisor {
 
 enum class ExitReason : std::uint8_t {
-  PhysicalInterrupt,     // the root has to run: an interrupt (not acknowledged), an NMI for the root
-  Kick,                  // somebody called machine::kick
+  PhysicalInterrupt,  // the root has to run: an interrupt (not acknowledged), an NMI for the root
+  Kick,               // somebody called machine::kick
   Cpuid,
   ReadMsr,
   WriteMsr,
-  Port,                  // Exit::port
-  Hypercall,             // VMMCALL or VMCALL
+  Port,       // Exit::port
+  Hypercall,  // VMMCALL or VMCALL
   Halt,
   NestedPageFault,       // Exit::memory
   Shutdown,              // triple fault
@@ -54,7 +54,7 @@ struct MemoryAccess {
   std::uint64_t gpa;
   bool write;
   bool fetch;
-  bool during_walk;  // the guest's page-table walk did it, not the access itself
+  bool during_walk;                     // the guest's page-table walk did it, not the access itself
   std::uint8_t instruction_byte_count;  // 0: the processor does not tell
   std::array<std::uint8_t, 15> instruction_bytes;
 };

@@ -92,9 +92,7 @@ class Oracle {
         std::ranges::copy(after, range.begin());
         break;
       }
-      case Operation::Kind::flush:
-        check(now(disk_->flush()));
-        break;
+      case Operation::Kind::flush: check(now(disk_->flush())); break;
       case Operation::Kind::close:
         check(now(disk_->close()));
         reopen();
@@ -103,9 +101,7 @@ class Oracle {
         check(now(disk_->flush()));
         reopen();
         break;
-      case Operation::Kind::query:
-        query(offset, length);
-        break;
+      case Operation::Kind::query: query(offset, length); break;
     }
   }
 

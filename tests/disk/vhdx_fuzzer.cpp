@@ -61,20 +61,13 @@ void seal_all(MemoryFile& file) {
 /// Where the structures of the images that make() makes are.
 std::uint64_t place(std::uint64_t selector, std::uint64_t within) {
   switch (selector % 7) {
-    case 0:
-      return kHeaderOffsets[0] + within % 80;
-    case 1:
-      return kHeaderOffsets[1] + within % 80;
-    case 2:
-      return kRegionTableOffsets[0] + within % 128;
-    case 3:
-      return kMiB + within % (64 * kKiB);  // the log
-    case 4:
-      return 2 * kMiB + within % 512;  // the metadata table
-    case 5:
-      return 2 * kMiB + 64 * kKiB + within % 512;  // the metadata
-    default:
-      return 3 * kMiB + within % 128;  // the BAT
+    case 0: return kHeaderOffsets[0] + within % 80;
+    case 1: return kHeaderOffsets[1] + within % 80;
+    case 2: return kRegionTableOffsets[0] + within % 128;
+    case 3: return kMiB + within % (64 * kKiB);          // the log
+    case 4: return 2 * kMiB + within % 512;              // the metadata table
+    case 5: return 2 * kMiB + 64 * kKiB + within % 512;  // the metadata
+    default: return 3 * kMiB + within % 128;             // the BAT
   }
 }
 

@@ -301,8 +301,7 @@ RC_GTEST_PROP(VhdxConcurrency, RequestsInFlightDoNotDisturbOneAnother, (std::uin
         ++running;
         start(disk.zero(at, kPiece), done);
         break;
-      default:
-        break;
+      default: break;
     }
     if (random() % 32 == 0) {
       ++running;

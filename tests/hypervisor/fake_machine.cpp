@@ -219,7 +219,8 @@ hv_memory_balance Root::balance(std::uint64_t partition) {
   return output<hv_memory_balance>();
 }
 
-Root::Result Root::set_register(std::uint64_t partition, std::uint32_t vp, abi::RegisterName name, std::uint64_t value) {
+Root::Result Root::set_register(std::uint64_t partition, std::uint32_t vp, abi::RegisterName name,
+                                std::uint64_t value) {
   const hv_register_assignment assignment{static_cast<__u32>(name), {}, {value, 0}};
   return call_list(HV_CALL_SET_VP_REGISTERS, hv_vp_registers{partition, vp, 0, {}}, std::vector{assignment});
 }

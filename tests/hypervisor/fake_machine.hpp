@@ -25,7 +25,9 @@ namespace bulkhead::hypervisor::fake {
 /// Registers are plain storage; what enter() returns is what the test queued, or what its function says.
 class FakeVpHardware final : public VpHardware {
  public:
-  explicit FakeVpHardware(const VpHardwareSettings& initial) : settings(initial), tsc_offset(initial.tsc_offset) { reset(false); }
+  explicit FakeVpHardware(const VpHardwareSettings& initial) : settings(initial), tsc_offset(initial.tsc_offset) {
+    reset(false);
+  }
 
   void load() override { ++loads; }
   void unload() override { ++unloads; }

@@ -13,8 +13,8 @@ using namespace bulkhead::hypervisor;
 
 namespace {
 
-constexpr std::uint16_t kCodes[] = {0x40, 0x41, 0x42, 0x43, 0x44, 0x45, 0x47, 0x48, 0x49, 0x4a, 0x4b, 0x4c, 0x4d,
-                                    0x4e, 0x4f, 0x50, 0x51, 0x91, 0x94, 0xc2, 0xe1, 0xe2, 0x7f00, 0x99};
+constexpr std::uint16_t kCodes[] = {0x40, 0x41, 0x42, 0x43, 0x44, 0x45, 0x47, 0x48, 0x49, 0x4a, 0x4b,   0x4c,
+                                    0x4d, 0x4e, 0x4f, 0x50, 0x51, 0x91, 0x94, 0xc2, 0xe1, 0xe2, 0x7f00, 0x99};
 
 struct Reader {
   const std::uint8_t* data;
@@ -56,10 +56,12 @@ void queue_exit(Scene& scene, Reader& reader) {
   if (scene.machine.hardware.empty()) return;
   fake::FakeVpHardware& hardware = **scene.machine.hardware.begin();
   Exit exit{};
-  exit.reason = static_cast<ExitReason>(reader.next<std::uint8_t>() % (static_cast<unsigned>(ExitReason::InvalidState) + 1));
+  exit.reason =
+      static_cast<ExitReason>(reader.next<std::uint8_t>() % (static_cast<unsigned>(ExitReason::InvalidState) + 1));
   exit.next_rip = reader.next<std::uint8_t>() & 1 ? hardware.rip + 2 : 0;
   if (exit.reason == ExitReason::NestedPageFault) {
-    exit.memory.gpa = reader.next<std::uint8_t>() & 1 ? 0xfee00000 | (reader.next<std::uint16_t>() & 0xfff) : reader.next<std::uint64_t>();
+    exit.memory.gpa = reader.next<std::uint8_t>() & 1 ? 0xfee00000 | (reader.next<std::uint16_t>() & 0xfff)
+                                                      : reader.next<std::uint64_t>();
   } else if (exit.reason == ExitReason::Exception) {
     exit.exception.vector = reader.next<std::uint8_t>() & 31;
   } else if (exit.reason == ExitReason::Port) {
@@ -98,7 +100,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     for (std::size_t i = 0; i < length; ++i) input[i] = reader.next<std::uint8_t>();
     if (!(input[0] & 0xc0)) std::memcpy(input, &scene.partitions[input[0] & 1], 8);
     std::memcpy(scene.machine.at(fake::Root::kInputPage), input, sizeof input);
-    root::HypercallRegisters registers{.rax = 0, .rcx = control, .rdx = fake::Root::kInputPage, .r8 = fake::Root::kOutputPage, .again = false};
+    root::HypercallRegisters registers{
+        .rax = 0, .rcx = control, .rdx = fake::Root::kInputPage, .r8 = fake::Root::kOutputPage, .again = false};
     if (registers.rcx & HV_HYPERCALL_FAST) {
       std::memcpy(&registers.rdx, input, 8);
       std::memcpy(&registers.r8, input + 8, 8);

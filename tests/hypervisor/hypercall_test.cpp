@@ -48,11 +48,11 @@ TEST_F(HypercallTest, ControlWordsThatAreWrong) {
            0x40ull | 1ull << 27, 0x40ull | 1ull << 30, 0x40ull | 1ull << 44, 0x40ull | 1ull << 63,  // reserved
            0x40ull | 1ull << 31,                                                                    // nested
            0x40ull | 1ull << 17,                                                                    // variable header
-           0x40ull | kReps, 0x40ull | kStart,                   // repetitions of a simple call
+           0x40ull | kReps, 0x40ull | kStart,                    // repetitions of a simple call
            0x48ull, 0x48ull | kStart, 0x48ull | kReps | kStart,  // none of a rep call, or starting behind the end
-           0x40ull | HV_HYPERCALL_FAST,                         // too much input, and output
-           0x4aull | HV_HYPERCALL_FAST,                         // output
-           0x48ull | HV_HYPERCALL_FAST | 2 * kReps,             // a list that does not fit
+           0x40ull | HV_HYPERCALL_FAST,                          // too much input, and output
+           0x4aull | HV_HYPERCALL_FAST,                          // output
+           0x48ull | HV_HYPERCALL_FAST | 2 * kReps,              // a list that does not fit
        }) {
     EXPECT_EQ(root_.raw(control, in, out).status, HV_STATUS_INVALID_HYPERCALL_INPUT) << std::hex << control;
   }
@@ -83,8 +83,10 @@ TEST_F(HypercallTest, InputAndOutputInADepositedPageAreRefused) {
 TEST_F(HypercallTest, FastCallsTakeTheirInputFromRegisters) {
   const std::uint64_t id = root_.create_partition();
   EXPECT_EQ(root_.raw(HV_CALL_INITIALIZE_PARTITION | HV_HYPERCALL_FAST, id, 0).status, HV_STATUS_INSUFFICIENT_MEMORY);
-  EXPECT_EQ(root_.raw(HV_CALL_INITIALIZE_PARTITION | HV_HYPERCALL_FAST, id + 1, 0).status, HV_STATUS_INVALID_PARTITION_ID);
-  EXPECT_EQ(root_.raw(HV_CALL_DEPOSIT_MEMORY | HV_HYPERCALL_FAST | 1ull << 32, id, kDepositPage).status, HV_STATUS_SUCCESS);
+  EXPECT_EQ(root_.raw(HV_CALL_INITIALIZE_PARTITION | HV_HYPERCALL_FAST, id + 1, 0).status,
+            HV_STATUS_INVALID_PARTITION_ID);
+  EXPECT_EQ(root_.raw(HV_CALL_DEPOSIT_MEMORY | HV_HYPERCALL_FAST | 1ull << 32, id, kDepositPage).status,
+            HV_STATUS_SUCCESS);
 }
 
 TEST_F(HypercallTest, LongListsAreDoneInPieces) {
@@ -192,7 +194,8 @@ TEST_F(HypercallTest, Lifecycle) {
   EXPECT_EQ(create_vp(id, 5), HV_STATUS_SUCCESS);
   EXPECT_EQ(root_.call(HV_CALL_DELETE_VP, hv_delete_vp{id, 5, 0}).status, HV_STATUS_SUCCESS);
   EXPECT_EQ(root_.map(id, 0, kGuestPage, 300).status, HV_STATUS_SUCCESS);
-  EXPECT_EQ(root_.map(id, 1 << 18, kGuestPage + 512, 2, HV_MAP_GPA_READABLE | HV_MAP_GPA_LARGE_PAGE).status, HV_STATUS_SUCCESS);
+  EXPECT_EQ(root_.map(id, 1 << 18, kGuestPage + 512, 2, HV_MAP_GPA_READABLE | HV_MAP_GPA_LARGE_PAGE).status,
+            HV_STATUS_SUCCESS);
 
   EXPECT_EQ(root_.call(HV_CALL_FINALIZE_PARTITION, input).status, HV_STATUS_SUCCESS);
   EXPECT_EQ(machine_.hardware.size(), 0u);
@@ -203,12 +206,14 @@ TEST_F(HypercallTest, Lifecycle) {
   root_.withdraw_all(id);
   EXPECT_EQ(root_.call(HV_CALL_DELETE_PARTITION, input).status, HV_STATUS_SUCCESS);
   EXPECT_EQ(root_.call(HV_CALL_DELETE_PARTITION, input).status, HV_STATUS_INVALID_PARTITION_ID);
-  EXPECT_EQ(root_.deposit(HV_PARTITION_ID_SELF, kGuestPage, 1).status, HV_STATUS_SUCCESS) << "nothing is shared any more";
+  EXPECT_EQ(root_.deposit(HV_PARTITION_ID_SELF, kGuestPage, 1).status, HV_STATUS_SUCCESS)
+      << "nothing is shared any more";
 }
 
 TEST_F(HypercallTest, ChildrenAreListed) {
   const auto next = [&](std::uint64_t previous) {
-    EXPECT_EQ(root_.call(HV_CALL_GET_NEXT_CHILD_PARTITION, hv_get_next_child_partition{HV_PARTITION_ID_SELF, previous}).status,
+    EXPECT_EQ(root_.call(HV_CALL_GET_NEXT_CHILD_PARTITION, hv_get_next_child_partition{HV_PARTITION_ID_SELF, previous})
+                  .status,
               HV_STATUS_SUCCESS);
     return root_.output<std::uint64_t>();
   };
@@ -283,14 +288,16 @@ TEST_F(HypercallTest, InterceptsAndInterruptsOfUnknownKindsAreRefused) {
   EXPECT_EQ(install(HV_INTERCEPT_TYPE_IO_PORT, 1, 0x10000), HV_STATUS_INVALID_PARAMETER);
   EXPECT_EQ(install(HV_INTERCEPT_TYPE_IO_PORT_RANGE, 1, 0x10 | 0x5 << 16), HV_STATUS_INVALID_PARAMETER);
   EXPECT_EQ(install(HV_INTERCEPT_TYPE_EXCEPTION, 4, 2), HV_STATUS_INVALID_PARAMETER);
-  for (std::uint64_t port = 0; port < 32; ++port) EXPECT_EQ(install(HV_INTERCEPT_TYPE_IO_PORT, 1, port), HV_STATUS_SUCCESS);
+  for (std::uint64_t port = 0; port < 32; ++port)
+    EXPECT_EQ(install(HV_INTERCEPT_TYPE_IO_PORT, 1, port), HV_STATUS_SUCCESS);
   EXPECT_EQ(install(HV_INTERCEPT_TYPE_IO_PORT, 1, 99), HV_STATUS_INSUFFICIENT_MEMORY);
   EXPECT_EQ(install(HV_INTERCEPT_TYPE_IO_PORT, 0, 5), HV_STATUS_SUCCESS);
   EXPECT_EQ(install(HV_INTERCEPT_TYPE_IO_PORT, 1, 99), HV_STATUS_SUCCESS);
 
   const auto assert_interrupt = [&](std::uint32_t type, std::uint32_t vector, std::uint64_t destination) {
-    return root_.call(HV_CALL_ASSERT_VIRTUAL_INTERRUPT,
-                      hv_assert_virtual_interrupt{id, type, 0, destination, vector, 0, {}}).status;
+    return root_
+        .call(HV_CALL_ASSERT_VIRTUAL_INTERRUPT, hv_assert_virtual_interrupt{id, type, 0, destination, vector, 0, {}})
+        .status;
   };
   EXPECT_EQ(assert_interrupt(2, 0x40, 0), HV_STATUS_INVALID_PARAMETER) << "SMI";
   EXPECT_EQ(assert_interrupt(0, 15, 0), HV_STATUS_INVALID_PARAMETER);

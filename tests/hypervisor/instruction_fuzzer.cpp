@@ -14,7 +14,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   constexpr CodeSize kSizes[] = {CodeSize::k16Bit, CodeSize::k32Bit, CodeSize::k64Bit};
   const auto instruction = decode(std::span(data + 1, size - 1), kSizes[data[0] % 3]);
   if (!instruction) return 0;
-  if (instruction->length == 0 || instruction->length > kMaximumInstructionLength || instruction->length > size - 1) abort();
+  if (instruction->length == 0 || instruction->length > kMaximumInstructionLength || instruction->length > size - 1)
+    abort();
   if (has_memory_operand(*instruction)) {
     std::uint64_t general[16] = {0x0123456789abcdef, ~0ull, 0, 1};
     std::uint64_t rflags = 2;

@@ -17,13 +17,20 @@ std::optional<Instruction> decode64(std::vector<std::uint8_t> bytes) { return de
 
 TEST(Instruction, FindsTheLengthOfWhatExits) {
   const std::vector<std::tuple<std::vector<std::uint8_t>, Operation, unsigned>> cases = {
-      {{0x0f, 0xa2}, Operation::Cpuid, 2},          {{0x66, 0x0f, 0xa2}, Operation::Cpuid, 3},
-      {{0x0f, 0x32}, Operation::ReadMsr, 2},        {{0x48, 0x0f, 0x30}, Operation::WriteMsr, 3},
-      {{0x0f, 0x01, 0xd9}, Operation::Hypercall, 3}, {{0x0f, 0x01, 0xc1}, Operation::Hypercall, 3},
-      {{0xf4}, Operation::Halt, 1},                 {{0x0f, 0x01, 0xd1}, Operation::SetXcr, 3},
-      {{0x0f, 0x08}, Operation::Invd, 2},           {{0xf3, 0x0f, 0x09}, Operation::Wbinvd, 3},
-      {{0xe4, 0x60}, Operation::PortIo, 2},         {{0xf3, 0x6e}, Operation::PortIo, 2},
-      {{0x66, 0xed}, Operation::PortIo, 2},         {{0xf3, 0x90}, Operation::Pause, 2},
+      {{0x0f, 0xa2}, Operation::Cpuid, 2},
+      {{0x66, 0x0f, 0xa2}, Operation::Cpuid, 3},
+      {{0x0f, 0x32}, Operation::ReadMsr, 2},
+      {{0x48, 0x0f, 0x30}, Operation::WriteMsr, 3},
+      {{0x0f, 0x01, 0xd9}, Operation::Hypercall, 3},
+      {{0x0f, 0x01, 0xc1}, Operation::Hypercall, 3},
+      {{0xf4}, Operation::Halt, 1},
+      {{0x0f, 0x01, 0xd1}, Operation::SetXcr, 3},
+      {{0x0f, 0x08}, Operation::Invd, 2},
+      {{0xf3, 0x0f, 0x09}, Operation::Wbinvd, 3},
+      {{0xe4, 0x60}, Operation::PortIo, 2},
+      {{0xf3, 0x6e}, Operation::PortIo, 2},
+      {{0x66, 0xed}, Operation::PortIo, 2},
+      {{0xf3, 0x90}, Operation::Pause, 2},
       {{0x0f, 0x01, 0xc8}, Operation::Monitor, 3},
   };
   for (const auto& [bytes, operation, length] : cases) {
@@ -101,9 +108,10 @@ std::optional<Oracle> zydis(const std::vector<std::uint8_t>& bytes, CodeSize cod
 TEST(Instruction, AgreesWithZydisOnRandomBytes) {
   std::mt19937 random(7);
   // Random bytes are seldom an instruction of interest, so most start with one of their opcodes.
-  const std::vector<std::uint8_t> opcodes = {0x00, 0x01, 0x08, 0x09, 0x0a, 0x0b, 0x20, 0x21, 0x23, 0x29, 0x2b, 0x31, 0x33, 0x39,
-                                             0x3b, 0x38, 0x3a, 0x80, 0x81, 0x83, 0x84, 0x85, 0x86, 0x87, 0x88, 0x89, 0x8a, 0x8b,
-                                             0xa0, 0xa1, 0xa2, 0xa3, 0xc6, 0xc7, 0xf6, 0xf7, 0x0f, 0xf4, 0xec, 0x6c};
+  const std::vector<std::uint8_t> opcodes = {0x00, 0x01, 0x08, 0x09, 0x0a, 0x0b, 0x20, 0x21, 0x23, 0x29,
+                                             0x2b, 0x31, 0x33, 0x39, 0x3b, 0x38, 0x3a, 0x80, 0x81, 0x83,
+                                             0x84, 0x85, 0x86, 0x87, 0x88, 0x89, 0x8a, 0x8b, 0xa0, 0xa1,
+                                             0xa2, 0xa3, 0xc6, 0xc7, 0xf6, 0xf7, 0x0f, 0xf4, 0xec, 0x6c};
   const std::vector<std::uint8_t> prefixes = {0x66, 0x67, 0xf0, 0xf3, 0x2e, 0x65, 0x40, 0x48, 0x44, 0x4f};
   const std::vector<std::uint8_t> second = {0xb6, 0xb7, 0xbe, 0xbf, 0xa2, 0x30, 0x32, 0x01, 0x08, 0x09};
   unsigned known = 0;
@@ -119,7 +127,8 @@ TEST(Instruction, AgreesWithZydisOnRandomBytes) {
     if (!ours) continue;
     const auto theirs = zydis(bytes, code_size);
     ASSERT_TRUE(theirs) << testing::PrintToString(bytes) << " in mode " << static_cast<int>(code_size);
-    ASSERT_EQ(unsigned{ours->length}, theirs->length) << testing::PrintToString(bytes) << " in mode " << static_cast<int>(code_size);
+    ASSERT_EQ(unsigned{ours->length}, theirs->length)
+        << testing::PrintToString(bytes) << " in mode " << static_cast<int>(code_size);
     if (has_memory_operand(*ours)) {
       ++known;
       ASSERT_EQ(unsigned{ours->memory_size}, theirs->memory_size) << testing::PrintToString(bytes);
@@ -136,8 +145,12 @@ TEST(Execute, ComputesWhatAProcessorWould) {
     const auto check = [&](Operation operation, std::uint32_t expected, std::uint64_t expected_flags) {
       std::uint64_t general[16] = {0, other};
       std::uint64_t rflags = 2;
-      const auto written = execute({.operation = operation, .length = 2, .memory_size = 4, .register_size = 4,
-                                    .to_memory = true, .register_index = 1},
+      const auto written = execute({.operation = operation,
+                                    .length = 2,
+                                    .memory_size = 4,
+                                    .register_size = 4,
+                                    .to_memory = true,
+                                    .register_index = 1},
                                    memory, general, rflags);
       ASSERT_TRUE(written);
       EXPECT_EQ(*written, expected);
@@ -145,10 +158,12 @@ TEST(Execute, ComputesWhatAProcessorWould) {
     };
     std::uint32_t result;
     std::uint64_t flags;
-#define PROCESSOR(instruction)                                                                                \
-  result = memory;                                                                                            \
-  asm(instruction " %[other], %[result]\n pushfq\n popq %[flags]" : [result] "+r"(result), [flags] "=r"(flags) \
-      : [other] "r"(other) : "cc")
+#define PROCESSOR(instruction)                                    \
+  result = memory;                                                \
+  asm(instruction " %[other], %[result]\n pushfq\n popq %[flags]" \
+      : [result] "+r"(result), [flags] "=r"(flags)                \
+      : [other] "r"(other)                                        \
+      : "cc")
     PROCESSOR("addl");
     check(Operation::Add, result, flags);
     PROCESSOR("subl");
@@ -167,8 +182,12 @@ TEST(Execute, RegistersOfEachWidth) {
   const auto load = [](unsigned memory_size, unsigned register_size, bool high, Operation operation) {
     std::uint64_t general[16] = {0x1111222233334444};
     std::uint64_t rflags = 2;
-    execute({.operation = operation, .length = 2, .memory_size = static_cast<std::uint8_t>(memory_size),
-             .register_size = static_cast<std::uint8_t>(register_size), .register_index = 0, .high_byte = high},
+    execute({.operation = operation,
+             .length = 2,
+             .memory_size = static_cast<std::uint8_t>(memory_size),
+             .register_size = static_cast<std::uint8_t>(register_size),
+             .register_index = 0,
+             .high_byte = high},
             0xaabbccddeeff8899, general, rflags);
     return general[0];
   };
@@ -185,8 +204,12 @@ TEST(Execute, RegistersOfEachWidth) {
 TEST(Execute, ExchangeSwaps) {
   std::uint64_t general[16] = {0, 0, 5};
   std::uint64_t rflags = 2;
-  const auto written = execute({.operation = Operation::Exchange, .length = 2, .memory_size = 4, .register_size = 4,
-                                .to_memory = true, .register_index = 2},
+  const auto written = execute({.operation = Operation::Exchange,
+                                .length = 2,
+                                .memory_size = 4,
+                                .register_size = 4,
+                                .to_memory = true,
+                                .register_index = 2},
                                9, general, rflags);
   EXPECT_EQ(written, 5u);
   EXPECT_EQ(general[2], 9u);

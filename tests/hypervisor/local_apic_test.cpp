@@ -8,10 +8,10 @@
 namespace bulkhead::hypervisor {
 namespace {
 
-constexpr std::uint32_t kId = 0x20, kVersion = 0x30, kTpr = 0x80, kPpr = 0xa0, kEoi = 0xb0, kLdr = 0xd0, kDfr = 0xe0, kSvr = 0xf0,
-                        kIsr = 0x100, kTmr = 0x180, kIrr = 0x200, kEsr = 0x280, kIcrLow = 0x300, kIcrHigh = 0x310,
-                        kLvtTimer = 0x320, kLvtLint0 = 0x350, kLvtError = 0x370, kInitialCount = 0x380, kCurrentCount = 0x390,
-                        kDivide = 0x3e0;
+constexpr std::uint32_t kId = 0x20, kVersion = 0x30, kTpr = 0x80, kPpr = 0xa0, kEoi = 0xb0, kLdr = 0xd0, kDfr = 0xe0,
+                        kSvr = 0xf0, kIsr = 0x100, kTmr = 0x180, kIrr = 0x200, kEsr = 0x280, kIcrLow = 0x300,
+                        kIcrHigh = 0x310, kLvtTimer = 0x320, kLvtLint0 = 0x350, kLvtError = 0x370,
+                        kInitialCount = 0x380, kCurrentCount = 0x390, kDivide = 0x3e0;
 constexpr std::uint64_t kX2ApicBase = 0xfee00d00;
 
 class LocalApicTest : public testing::Test {
@@ -104,7 +104,8 @@ TEST_F(LocalApicTest, OneShotTimer) {
 }
 
 TEST_F(LocalApicTest, DivideConfiguration) {
-  const std::pair<std::uint32_t, std::uint64_t> cases[] = {{0, 2}, {1, 4}, {2, 8}, {3, 16}, {8, 32}, {9, 64}, {10, 128}, {11, 1}};
+  const std::pair<std::uint32_t, std::uint64_t> cases[] = {{0, 2},  {1, 4},  {2, 8},    {3, 16},
+                                                           {8, 32}, {9, 64}, {10, 128}, {11, 1}};
   for (const auto& [value, divisor] : cases) {
     write(kDivide, value);
     write(kInitialCount, 1000, 0);

@@ -61,7 +61,8 @@ TEST_F(RootMemoryTest, APageIsDepositedOnlyOnce) {
 TEST_F(RootMemoryTest, OnlyRamIsDeposited) {
   const std::uint64_t partition = root_.create_partition();
   // The hypervisor's own frames, a device's address, and numbers that are no pages at all.
-  for (const std::uint64_t page : std::vector<std::uint64_t>{1, 0x50, fake::Machine::kMemorySize / kPageSize, 0xfee00, ~0ull, 1ull << 52}) {
+  for (const std::uint64_t page :
+       std::vector<std::uint64_t>{1, 0x50, fake::Machine::kMemorySize / kPageSize, 0xfee00, ~0ull, 1ull << 52}) {
     EXPECT_EQ(root_.deposit(partition, page, 1).status, HV_STATUS_INVALID_PARAMETER) << std::hex << page;
   }
 }

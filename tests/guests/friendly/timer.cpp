@@ -76,7 +76,8 @@ void test_periodic(std::uint64_t ratio) {
   local_apic::write(local_apic::kTimerInitial, static_cast<std::uint32_t>(period * 1024 / ratio));
   check(halt_until_ticks(kTicks, 5000000), "periodic timer fires 50 times", "fewer in 5 s");
   const std::uint64_t took = last_tick - start;
-  check(took >= period * kTicks - period * kTicks / 20, "periodic timer is not early", "50 periods were over 5 % too early");
+  check(took >= period * kTicks - period * kTicks / 20, "periodic timer is not early",
+        "50 periods were over 5 % too early");
   local_apic::write(local_apic::kTimer, kVector | local_apic::kMasked);
   const std::uint32_t before = ticks;
   check(!halt_until_ticks(before + 2, 50000), "a masked timer does not fire", "interrupts came");
@@ -89,7 +90,8 @@ void test_halted(std::uint64_t ratio) {
   const std::uint64_t start = tsc();
   local_apic::write(local_apic::kTimerInitial, static_cast<std::uint32_t>(microseconds_to_tsc(4000) * 1024 / ratio));
   while (ticks < 25) wait_for_interrupt();
-  check(tsc() - start < microseconds_to_tsc(10000000), "HLT is woken by the timer", "25 periods of 4 ms took over 10 s");
+  check(tsc() - start < microseconds_to_tsc(10000000), "HLT is woken by the timer",
+        "25 periods of 4 ms took over 10 s");
   local_apic::write(local_apic::kTimerInitial, 0);
 }
 

@@ -43,10 +43,12 @@ void test_faults() {
   check_equal(read_fault(kX2Msr + kDestinationFormat / 16), kGeneralProtection, "there is no destination format");
   check_equal(read_fault(kSelfIpiMsr), kGeneralProtection, "self IPI cannot be read");
   check_equal(write_fault(kX2Msr + kTaskPriority / 16, 0x100), kGeneralProtection, "reserved bits of the TPR fault");
-  check_equal(write_fault(kX2Msr + kSpurious / 16, 0x1ffull << 32 | 0x1ff), kGeneralProtection, "high halves must be 0");
+  check_equal(write_fault(kX2Msr + kSpurious / 16, 0x1ffull << 32 | 0x1ff), kGeneralProtection,
+              "high halves must be 0");
   const std::uint64_t base = read_msr(kBaseMsr);
   check_equal(write_fault(kBaseMsr, base & ~kBaseX2), kGeneralProtection, "x2APIC to xAPIC faults");
-  check_equal(write_fault(kBaseMsr, (base & ~kBaseEnable) | kBaseX2), kGeneralProtection, "x2APIC without enable faults");
+  check_equal(write_fault(kBaseMsr, (base & ~kBaseEnable) | kBaseX2), kGeneralProtection,
+              "x2APIC without enable faults");
   check_equal(read_msr(kBaseMsr), base, "a refused write changes nothing");
 }
 

@@ -30,7 +30,8 @@ bool expects_error_code(std::uint32_t vector) {
 }
 
 void quieten() {
-  for (const std::uint32_t lvt : {0x2f0u, 0x320u, 0x330u, 0x340u, 0x350u, 0x360u, 0x370u}) memory_write<std::uint32_t>(kBase + lvt, kMasked);
+  for (const std::uint32_t lvt : {0x2f0u, 0x320u, 0x330u, 0x340u, 0x350u, 0x360u, 0x370u})
+    memory_write<std::uint32_t>(kBase + lvt, kMasked);
   write(kTimerInitial, 0);
   write(kTaskPriority, 0);
   enable();
@@ -38,7 +39,8 @@ void quieten() {
 }
 
 void sweep_values() {
-  constexpr std::uint32_t kValues[] = {0, 1, 0xf, 0x10, 0xff, 0x100, 0x7ff, 0x10000, 0x20000, 0x40000, 0x60000, 0x7fffffff, 0xffffffff, 0x12345678};
+  constexpr std::uint32_t kValues[] = {0,       1,       0xf,     0x10,    0xff,       0x100,      0x7ff,
+                                       0x10000, 0x20000, 0x40000, 0x60000, 0x7fffffff, 0xffffffff, 0x12345678};
   for (std::uint32_t offset = 0; offset < 0x1000; offset += 4) {
     if (sends(offset)) continue;
     for (const std::uint32_t value : kValues) {
@@ -130,8 +132,10 @@ void test_base() {
 void bulkhead::guest::run() {
   out8(0x21, 0xff);
   out8(0xa1, 0xff);
-  for (unsigned vector = 0x20; vector < 0x100; ++vector) set_interrupt_handler(static_cast<std::uint8_t>(vector), on_interrupt);
-  for (unsigned vector = 0; vector < 32; ++vector) set_interrupt_handler(static_cast<std::uint8_t>(vector), on_interrupt);
+  for (unsigned vector = 0x20; vector < 0x100; ++vector)
+    set_interrupt_handler(static_cast<std::uint8_t>(vector), on_interrupt);
+  for (unsigned vector = 0; vector < 32; ++vector)
+    set_interrupt_handler(static_cast<std::uint8_t>(vector), on_interrupt);
   microseconds_to_tsc(1);
   enable();
   test_commands();
@@ -142,5 +146,11 @@ void bulkhead::guest::run() {
   test_base();
   received = 0;
   send(kToSelf | 0x50, 0);
-  check(wait_until([] { take_interrupts(); return received != 0; }, 2000000), "the local APIC still works", "no interrupt");
+  check(wait_until(
+            [] {
+              take_interrupts();
+              return received != 0;
+            },
+            2000000),
+        "the local APIC still works", "no interrupt");
 }

@@ -9,9 +9,10 @@ using namespace bulkhead::guest;
 
 void bulkhead::guest::run() {
   const std::uint32_t count = start_processors();
-  for (std::uint32_t number = 1; number < count; ++number) start_work(number, [] {
-    for (;;) asm volatile("cli");
-  });
+  for (std::uint32_t number = 1; number < count; ++number)
+    start_work(number, [] {
+      for (;;) asm volatile("cli");
+    });
   expect("endless loop");
   for (;;) asm volatile("cli");
 }

@@ -46,8 +46,8 @@ void enable_hypercalls() {
 
 /// The calls of a parent, by which a child could make partitions, or reach other memory or processors.
 void test_root_calls() {
-  constexpr std::uint16_t kParentCalls[] = {0x40, 0x41, 0x42, 0x43, 0x44, 0x45, 0x47, 0x48, 0x49, 0x4a, 0x4b, 0x4c, 0x4d, 0x4e, 0x4f, 0x50,
-                                            0x51, 0x91, 0x94, 0xc2, 0xe1, 0xe2, 0x7f00};
+  constexpr std::uint16_t kParentCalls[] = {0x40, 0x41, 0x42, 0x43, 0x44, 0x45, 0x47, 0x48, 0x49, 0x4a, 0x4b,  0x4c,
+                                            0x4d, 0x4e, 0x4f, 0x50, 0x51, 0x91, 0x94, 0xc2, 0xe1, 0xe2, 0x7f00};
   // As its own partition, as others that may be there, and as anything.
   constexpr std::uint64_t kPartitions[] = {~0ull, 0, 1, 2, 3, 0x0123456789abcdef};
   for (const std::uint16_t code : kParentCalls) {
@@ -64,9 +64,11 @@ void test_root_calls() {
 }
 
 void test_malformed() {
-  constexpr std::uint64_t kReserved[] = {1ull << 27, 1ull << 30, 1ull << 31, 1ull << 44, 1ull << 47, 1ull << 60, 1ull << 63};
+  constexpr std::uint64_t kReserved[] = {1ull << 27, 1ull << 30, 1ull << 31, 1ull << 44,
+                                         1ull << 47, 1ull << 60, 1ull << 63};
   for (const std::uint64_t bit : kReserved)
-    if ((call(0x5c | bit) & 0xffff) == 0) return fail("reserved bits of the control word are refused", "bit taken", bit, 0);
+    if ((call(0x5c | bit) & 0xffff) == 0)
+      return fail("reserved bits of the control word are refused", "bit taken", bit, 0);
   pass("reserved bits of the control word are refused");
   // Every code with strange counts: whatever the answer is, one must come, and it must not be success.
   unsigned successes = 0;
@@ -84,10 +86,12 @@ void test_malformed() {
 
 void test_addresses() {
   const auto page = reinterpret_cast<std::uint64_t>(input);
-  const std::uint64_t addresses[] = {page + 1, page + 4, page + 4088, page + 4095, 0xfee00000, 0xfec00000, 0xd0000000, 1ull << 38,
-                                     (1ull << 52) - 8, ~0ull, ~7ull, 0, 8};
+  const std::uint64_t addresses[] = {page + 1,   page + 4,   page + 4088,      page + 4095, 0xfee00000, 0xfec00000,
+                                     0xd0000000, 1ull << 38, (1ull << 52) - 8, ~0ull,       ~7ull,      0,
+                                     8};
   for (const std::uint64_t address : addresses) {
-    for (const std::uint64_t code : {0x02ull, 0x03ull, 0x0bull, 0x50ull | 4ull << 32, 0x51ull | 4ull << 32, 0x5cull, 0x5dull, 0x8001ull}) {
+    for (const std::uint64_t code :
+         {0x02ull, 0x03ull, 0x0bull, 0x50ull | 4ull << 32, 0x51ull | 4ull << 32, 0x5cull, 0x5dull, 0x8001ull}) {
       call(code, address, page);
       call(code, page, address);
       call(code, address, address);
@@ -97,7 +101,8 @@ void test_addresses() {
 }
 
 void test_page() {
-  check_equal(read_msr(kHypercallMsr), reinterpret_cast<std::uint64_t>(hypercall_page) | 1, "the hypercall page is enabled");
+  check_equal(read_msr(kHypercallMsr), reinterpret_cast<std::uint64_t>(hypercall_page) | 1,
+              "the hypercall page is enabled");
   check_equal(call(0x3fff) & 0xffff, kInvalidCode, "an unknown hypercall is told so");
   // Pages outside of memory, or on top of a device.
   for (const std::uint64_t address : {0xfee00000ull, 0xd0000000ull, 1ull << 38, ~0xfffull, (1ull << 52) - 4096}) {

@@ -27,7 +27,7 @@ void storm() {
   for (std::uint32_t round = 0; forever || tsc() < end; ++round) {
     const std::uint32_t vector = 0x20 + round % 0xd0;
     local_apic::send(kShorthands[round % 3] | vector, 0);
-    local_apic::send(vector, round);                         // ids that are there and that are not
+    local_apic::send(vector, round);  // ids that are there and that are not
     local_apic::send(local_apic::kLogical | vector, round);
     local_apic::send(local_apic::kLowestPriority << 8 | local_apic::kLogical | vector, 0xff);
     take_interrupts();
@@ -40,14 +40,20 @@ void bulkhead::guest::run() {
   forever = command_line_has("forever");
   out8(0x21, 0xff);
   out8(0xa1, 0xff);
-  for (unsigned vector = 0x20; vector < 0x100; ++vector) set_interrupt_handler(static_cast<std::uint8_t>(vector), on_interrupt);
+  for (unsigned vector = 0x20; vector < 0x100; ++vector)
+    set_interrupt_handler(static_cast<std::uint8_t>(vector), on_interrupt);
   microseconds_to_tsc(1);
   const std::uint32_t count = start_processors();
   for (std::uint32_t number = 1; number < count; ++number) start_work(number, storm);
   if (forever) expect("interrupt storm");
   storm();
   for (std::uint32_t number = 1; number < count; ++number)
-    check(wait_until([=] { take_interrupts(); return is_idle(number); }, 20000000), "a processor comes out of the storm",
-          "it does not");
+    check(wait_until(
+              [=] {
+                take_interrupts();
+                return is_idle(number);
+              },
+              20000000),
+          "a processor comes out of the storm", "it does not");
   check(received > 0, "interrupts arrived in the storm", "none did");
 }

@@ -15,12 +15,8 @@ struct Range {
   const char* name;
 };
 constexpr Range kRanges[] = {
-    {0, 0x1fff, "architectural"},
-    {0x40000000, 0x40002000, "hypervisor"},
-    {0x4b564d00, 0x4b564dff, "KVM"},
-    {0x7fffff00, 0x800000ff, "middle"},
-    {0xc0000000, 0xc0001fff, "AMD"},
-    {0xc0010000, 0xc0011fff, "AMD K8"},
+    {0, 0x1fff, "architectural"},       {0x40000000, 0x40002000, "hypervisor"}, {0x4b564d00, 0x4b564dff, "KVM"},
+    {0x7fffff00, 0x800000ff, "middle"}, {0xc0000000, 0xc0001fff, "AMD"},        {0xc0010000, 0xc0011fff, "AMD K8"},
     {0xffffff00, 0xffffffff, "last"},
 };
 
@@ -41,7 +37,7 @@ void write(std::uint32_t msr, std::uint64_t value) {
 
 /// What a guest may do to itself by writing, and should not here: then it could not go on telling.
 bool would_end_us(std::uint32_t msr) {
-  constexpr std::uint32_t kEfer = 0xc0000080;          // without LME nothing runs; it has its own test below
+  constexpr std::uint32_t kEfer = 0xc0000080;  // without LME nothing runs; it has its own test below
   constexpr std::uint32_t kHypervisorReset = 0x40000003;
   return msr == kEfer || msr == kHypervisorReset;
 }

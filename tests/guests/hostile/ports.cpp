@@ -13,13 +13,13 @@ namespace {
 constexpr struct {
   std::uint16_t first, last;
 } kOurOwn[] = {
-    {0x3f5, 0x3ff},  // COM1, and what reaches into it
-    {0x61, 0x64},    // i8042: its commands reset the machine
-    {0x8f, 0x92},    // port 92
-    {0x4fe, 0x507},  // debug exit, panic notification
-    {0x600, 0x607},  // PM1: sleep
+    {0x3f5, 0x3ff},    // COM1, and what reaches into it
+    {0x61, 0x64},      // i8042: its commands reset the machine
+    {0x8f, 0x92},      // port 92
+    {0x4fe, 0x507},    // debug exit, panic notification
+    {0x600, 0x607},    // PM1: sleep
     {0xaf00, 0xafff},  // QEMU's processor hotplug
-    {0xcf6, 0xcf9},  // reset control
+    {0xcf6, 0xcf9},    // reset control
 };
 
 bool is_our_own(std::uint32_t port, std::uint32_t size) {

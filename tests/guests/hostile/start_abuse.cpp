@@ -29,12 +29,12 @@ void fill_low_memory() {
 }
 
 void abuse(std::uint32_t target_shorthand, std::uint32_t target) {
-  send(target_shorthand | start_up(0x20), target);      // SIPI to who runs: ignored
+  send(target_shorthand | start_up(0x20), target);  // SIPI to who runs: ignored
   send(target_shorthand | kInitCommand, target);
-  send(target_shorthand | kInitCommand, target);        // twice
+  send(target_shorthand | kInitCommand, target);  // twice
   for (std::uint32_t vector = 0x20; vector < 0x80; ++vector) send(target_shorthand | start_up(vector), target);
   send(target_shorthand | kInitCommand | kLevel, target);
-  send(target_shorthand | kInit << 8 | kLevel, target); // the de-assert of old processors
+  send(target_shorthand | kInit << 8 | kLevel, target);  // the de-assert of old processors
   send(target_shorthand | kInitCommand, target);
   delay_microseconds(1000);
 }

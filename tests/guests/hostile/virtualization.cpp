@@ -24,7 +24,9 @@ void bulkhead::guest::run() {
   check(faults(attempt([] { asm volatile("invlpga" ::"a"(0), "c"(0) : "memory"); })), "INVLPGA faults", "it does not");
   check(faults(attempt([] { asm volatile("skinit" ::"a"(0) : "memory"); })), "SKINIT faults", "it does not");
   check(faults(attempt([] { asm volatile("vmxoff" ::: "memory", "cc"); })), "VMXOFF faults", "it does not");
-  check(faults(attempt([] { asm volatile("vmptrld %0" ::"m"(page) : "memory", "cc"); })), "VMPTRLD faults", "it does not");
+  check(faults(attempt([] { asm volatile("vmptrld %0" ::"m"(page)
+                                         : "memory", "cc"); })), "VMPTRLD faults",
+        "it does not");
   attempt([] { asm volatile("rsm" ::: "memory"); });
   attempt([] { asm volatile("monitor" ::"a"(page), "c"(0), "d"(0)); });
   attempt([] { asm volatile("wbinvd" ::: "memory"); });

@@ -53,10 +53,26 @@ inline std::uint64_t tsc() {
   return low | std::uint64_t{high} << 32;
 }
 
-inline std::uint64_t read_cr0() { std::uint64_t value; asm volatile("mov %%cr0, %0" : "=r"(value)); return value; }
-inline std::uint64_t read_cr2() { std::uint64_t value; asm volatile("mov %%cr2, %0" : "=r"(value)); return value; }
-inline std::uint64_t read_cr3() { std::uint64_t value; asm volatile("mov %%cr3, %0" : "=r"(value)); return value; }
-inline std::uint64_t read_cr4() { std::uint64_t value; asm volatile("mov %%cr4, %0" : "=r"(value)); return value; }
+inline std::uint64_t read_cr0() {
+  std::uint64_t value;
+  asm volatile("mov %%cr0, %0" : "=r"(value));
+  return value;
+}
+inline std::uint64_t read_cr2() {
+  std::uint64_t value;
+  asm volatile("mov %%cr2, %0" : "=r"(value));
+  return value;
+}
+inline std::uint64_t read_cr3() {
+  std::uint64_t value;
+  asm volatile("mov %%cr3, %0" : "=r"(value));
+  return value;
+}
+inline std::uint64_t read_cr4() {
+  std::uint64_t value;
+  asm volatile("mov %%cr4, %0" : "=r"(value));
+  return value;
+}
 inline void write_cr0(std::uint64_t value) { asm volatile("mov %0, %%cr0" ::"r"(value) : "memory"); }
 inline void write_cr3(std::uint64_t value) { asm volatile("mov %0, %%cr3" ::"r"(value) : "memory"); }
 inline void write_cr4(std::uint64_t value) { asm volatile("mov %0, %%cr4" ::"r"(value) : "memory"); }

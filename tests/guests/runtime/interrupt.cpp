@@ -45,8 +45,13 @@ Fault attempt_fault;
 void make_tables() {
   for (unsigned vector = 0; vector < 256; ++vector) {
     const auto entry = reinterpret_cast<std::uint64_t>(interrupt_entries) + vector * 16;
-    gates[vector] = {static_cast<std::uint16_t>(entry), 8, static_cast<std::uint8_t>(vector == kDoubleFault ? 1 : 0), 0x8e,
-                     static_cast<std::uint16_t>(entry >> 16), static_cast<std::uint32_t>(entry >> 32), 0};
+    gates[vector] = {static_cast<std::uint16_t>(entry),
+                     8,
+                     static_cast<std::uint8_t>(vector == kDoubleFault ? 1 : 0),
+                     0x8e,
+                     static_cast<std::uint16_t>(entry >> 16),
+                     static_cast<std::uint32_t>(entry >> 32),
+                     0};
   }
   gates[kBreakpoint].type = 0xee;  // also from CPL 3
   task_state.interrupt_stack[0] = reinterpret_cast<std::uint64_t>(double_fault_stack) + sizeof(double_fault_stack);

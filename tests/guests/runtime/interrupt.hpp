@@ -8,8 +8,18 @@
 namespace bulkhead::guest {
 
 enum Exception : std::uint8_t {
-  kDivideError = 0, kDebug = 1, kNmi = 2, kBreakpoint = 3, kInvalidOpcode = 6, kDoubleFault = 8, kInvalidTss = 10,
-  kSegmentNotPresent = 11, kStackFault = 12, kGeneralProtection = 13, kPageFault = 14, kAlignmentCheck = 17,
+  kDivideError = 0,
+  kDebug = 1,
+  kNmi = 2,
+  kBreakpoint = 3,
+  kInvalidOpcode = 6,
+  kDoubleFault = 8,
+  kInvalidTss = 10,
+  kSegmentNotPresent = 11,
+  kStackFault = 12,
+  kGeneralProtection = 13,
+  kPageFault = 14,
+  kAlignmentCheck = 17,
 };
 /// `attempt` found none.
 inline constexpr std::uint32_t kNoException = 0xffffffff;

@@ -8,10 +8,27 @@
 namespace bulkhead::guest::local_apic {
 
 enum Register : std::uint32_t {
-  kId = 0x20, kVersion = 0x30, kTaskPriority = 0x80, kProcessorPriority = 0xa0, kEoi = 0xb0, kLogicalDestination = 0xd0,
-  kDestinationFormat = 0xe0, kSpurious = 0xf0, kInService = 0x100, kTriggerMode = 0x180, kRequest = 0x200, kErrorStatus = 0x280,
-  kCommandLow = 0x300, kCommandHigh = 0x310, kTimer = 0x320, kLint0 = 0x350, kLint1 = 0x360, kError = 0x370,
-  kTimerInitial = 0x380, kTimerCurrent = 0x390, kTimerDivide = 0x3e0,
+  kId = 0x20,
+  kVersion = 0x30,
+  kTaskPriority = 0x80,
+  kProcessorPriority = 0xa0,
+  kEoi = 0xb0,
+  kLogicalDestination = 0xd0,
+  kDestinationFormat = 0xe0,
+  kSpurious = 0xf0,
+  kInService = 0x100,
+  kTriggerMode = 0x180,
+  kRequest = 0x200,
+  kErrorStatus = 0x280,
+  kCommandLow = 0x300,
+  kCommandHigh = 0x310,
+  kTimer = 0x320,
+  kLint0 = 0x350,
+  kLint1 = 0x360,
+  kError = 0x370,
+  kTimerInitial = 0x380,
+  kTimerCurrent = 0x390,
+  kTimerDivide = 0x3e0,
 };
 inline constexpr std::uint64_t kBase = 0xfee00000;
 inline constexpr std::uint32_t kBaseMsr = 0x1b;
