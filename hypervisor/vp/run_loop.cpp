@@ -7,6 +7,10 @@
 namespace bulkhead::hypervisor {
 namespace {
 
+/// After so many exits in a row the dispatch ends, whatever they are. A child that exits before it executes anything, over and over,
+/// never gets to where a physical interrupt would be noticed.
+constexpr unsigned kExitsPerDispatch = 2000;
+
 std::uint64_t timer_output(const LocalApic& apic) {
   const std::uint64_t deadline = apic.timer().deadline();
   return deadline == ApicTimer::kNever ? 0 : deadline;
@@ -54,7 +58,8 @@ hv_dispatch_vp_output VirtualProcessor::dispatch(const DispatchSettings& setting
 hv_dispatch_vp_output VirtualProcessor::run(std::uint64_t timer_armed) {
   hv_dispatch_vp_output output{HV_DISPATCH_STATE_READY, HV_DISPATCH_EVENT_NONE, 0, 0};
   bool loaded = false;
-  for (bool running = true; running;) {
+  bool running = true;
+  for (unsigned exits_left = kExitsPerDispatch; running && exits_left; --exits_left) {
     if (changed_ || mailbox_.needs_attention() || machine::tsc() >= apic_.timer().deadline()) [[unlikely]] {
       const Prepared prepared = prepare(timer_armed);
       if (prepared != Prepared::Enter) {
