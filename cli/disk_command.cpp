@@ -261,7 +261,7 @@ void add_serve(CLI::App& disk, const SharedArguments& arguments, int& status) {
   command->add_option("--port", serve.port, "A TCP port to listen on (10809)")->excludes(socket);
   command->add_option("--bind", serve.address, "The IPv4 address of that port")->capture_default_str();
   command->add_flag("--read-only", serve.read_only, "Let nobody write");
-  command->add_flag("--once", serve.once, "End when the first client has gone");
+  command->add_flag("--once", serve.once, "End when the last client has gone");
   command->callback([arguments, &status] {
     arguments->serve.format = arguments->format_of(arguments->source_format);
     arguments->serve.parent_directories = arguments->parent_directories;

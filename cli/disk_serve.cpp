@@ -77,8 +77,8 @@ Task<Result<>> serve(disk::Ring& ring, const ServeOptions& options) {
   bool signalled = false;
   disk::TaskGroup watching;
   watching.add(stop_at_signal(ring, signals.descriptor(), server, signalled));
-  auto served =
-      co_await server.serve(options.once ? disk::nbd::Server::Clients::one : disk::nbd::Server::Clients::many);
+  auto served = co_await server.serve(options.once ? disk::nbd::Server::Until::last_client_left
+                                                   : disk::nbd::Server::Until::stopped);
   if (!signalled) {
     ::raise(SIGTERM);  // for the watching task, which takes it and ends
   }

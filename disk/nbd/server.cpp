@@ -28,13 +28,15 @@ class Server::Connection {
  public:
   Connection(Ring& ring, Disk& disk, int descriptor) : ring_(ring), disk_(disk), descriptor_(descriptor) {}
 
-  Task<void> run() {
-    if (co_await negotiate()) {
+  Task<Result<>> run() {
+    const bool chosen = co_await negotiate();
+    if (chosen) {
       co_await transmit();
     }
     while (under_way_ > 0) {  // their memory and the connection must outlive them
       co_await Room{this};
     }
+    co_return Result<>();
   }
 
  private:
@@ -131,40 +133,33 @@ class Server::Connection {
         co_return false;
       }
       switch (static_cast<Option>(std::uint32_t{header.option})) {
-        case Option::export_name:
-          co_return co_await send_export((client_flags & kNoZeroes) != 0);
-        case Option::abort:
-          static_cast<void>(co_await reply(header.option, OptionReply::ack));
-          co_return false;
+        case Option::export_name: co_return co_await send_export((client_flags & kNoZeroes) != 0);
+        case Option::abort: static_cast<void>(co_await reply(header.option, OptionReply::ack)); co_return false;
         case Option::list: {
           const U32 empty_name = 0;
           alive = co_await reply(header.option, OptionReply::server, bytes_of(empty_name)) &&
                   co_await reply(header.option, OptionReply::ack);
           break;
         }
-        case Option::info:
-          alive = co_await send_export_info(header.option);
-          break;
+        case Option::info: alive = co_await send_export_info(header.option); break;
         case Option::go:  // whatever name it asks for: there is one export
           co_return co_await send_export_info(header.option);
-        default:
-          alive = co_await reply(header.option, OptionReply::unsupported);
-          break;
+        default: alive = co_await reply(header.option, OptionReply::unsupported); break;
       }
     }
     co_return false;
   }
 
-  Task<void> transmit() {
+  Task<bool> transmit() {
     for (;;) {
       Request request;
       if (!co_await receive(writable_bytes_of(request)) || request.magic != kRequestMagic) {
-        co_return;
+        co_return false;
       }
       const auto command = static_cast<Command>(std::uint16_t{request.command});
       const bool has_data = command == Command::read || command == Command::write;
       if (command == Command::disconnect || (has_data && request.length > kLargestRequest)) {
-        co_return;
+        co_return false;
       }
       const std::uint64_t bytes = has_data ? std::uint32_t{request.length} : 0;
       while (under_way_ > 0 && (under_way_ >= kMostRequestsUnderWay || bytes_under_way_ + bytes > kMostBytesUnderWay)) {
@@ -172,7 +167,7 @@ class Server::Connection {
       }
       std::vector<std::byte> data(bytes);
       if (command == Command::write && !co_await receive(data)) {
-        co_return;
+        co_return false;
       }
       ++under_way_;
       bytes_under_way_ += bytes;
@@ -217,23 +212,12 @@ class Server::Connection {
     }
     Result<> done;
     switch (command) {
-      case Command::read:
-        done = co_await read_bytes(disk_, offset, data);
-        break;
-      case Command::write:
-        done = co_await write_bytes(disk_, offset, data);
-        break;
-      case Command::flush:
-        done = co_await disk_.flush();
-        break;
-      case Command::trim:
-        done = co_await disk_.discard(offset, length);
-        break;
-      case Command::write_zeroes:
-        done = co_await disk_.zero(offset, length);
-        break;
-      default:
-        co_return Status::unsupported;
+      case Command::read: done = co_await read_bytes(disk_, offset, data); break;
+      case Command::write: done = co_await write_bytes(disk_, offset, data); break;
+      case Command::flush: done = co_await disk_.flush(); break;
+      case Command::trim: done = co_await disk_.discard(offset, length); break;
+      case Command::write_zeroes: done = co_await disk_.zero(offset, length); break;
+      default: co_return Status::unsupported;
     }
     if (done && changes && (request.flags & kCommandForceUnitAccess) != 0) {
       done = co_await disk_.flush();
@@ -253,13 +237,13 @@ class Server::Connection {
 Task<Result<>> Server::serve_connection(int descriptor, Until until) {
   connections_.insert(descriptor);
   Connection connection(ring_, disk_, descriptor);
-  co_await connection.run();
+  auto ended = co_await connection.run();
   connections_.erase(descriptor);
   ::close(descriptor);
   if (until == Until::last_client_left && connections_.empty()) {
     stop();
   }
-  co_return Result<>();
+  co_return ended;
 }
 
 Task<Result<>> Server::serve(Until until) {

@@ -14,6 +14,7 @@ namespace {
 
 constexpr std::uint64_t kPage = 4096;
 constexpr std::uint64_t kLargestItem = kMiB;
+constexpr std::uint64_t kLargestRegion = 64 * kMiB;  // held in memory when it changes; usual is 1 MiB
 constexpr std::size_t kMostLocatorEntries = 64;  // entries may share bytes, so memory would not be bounded by the item
 
 bool is_known(const Guid& item) {
@@ -112,6 +113,10 @@ bool ParentLocator::links_to(const Guid& data_write_guid) const {
 }
 
 Task<Result<Metadata>> Metadata::load(File& file, const Region& region) {
+  if (region.length > kLargestRegion) {
+    co_return fail(fmt::format("'{}' has {} MiB of metadata; at most {} MiB are handled", file.name(),
+                               region.length / kMiB, kLargestRegion / kMiB));
+  }
   std::vector<std::byte> table(kMetadataTableLength);
   auto read = co_await read_bytes(file, region.offset, table);
   if (!read) {

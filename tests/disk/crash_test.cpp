@@ -22,9 +22,15 @@ namespace {
 
 constexpr std::uint64_t kSector = 512;
 
-std::uint64_t rounds() {
+/// 0: a quick run, of one short workload.
+std::uint64_t long_rounds() {
   const char* text = std::getenv("BULKHEAD_CRASH_ROUNDS");
-  return text != nullptr ? std::strtoull(text, nullptr, 10) : 1;
+  return text != nullptr ? std::strtoull(text, nullptr, 10) : 0;
+}
+
+CrashStates::Effort effort() {
+  return long_rounds() == 0 ? CrashStates::Effort{.exhaustive = 2, .samples = 1}
+                            : CrashStates::Effort{.exhaustive = 5, .samples = 4};
 }
 
 /// A sector whose every word is `tag`, so that one that is mixed from two is seen.
@@ -201,7 +207,7 @@ INSTANTIATE_TEST_SUITE_P(Images, Crash,
                          [](const auto& setting) { return setting.param.name; });
 
 TEST_P(Crash, DuringWritesLosesNothingThatWasFlushed) {
-  for (std::uint64_t round = 0; round < rounds(); ++round) {
+  for (std::uint64_t round = 0; round < std::max<std::uint64_t>(long_rounds(), 1); ++round) {
     SCOPED_TRACE(testing::Message() << "round " << round);
     History history(make_images());
     auto& recording = record(path());
@@ -211,8 +217,8 @@ TEST_P(Crash, DuringWritesLosesNothingThatWasFlushed) {
     ASSERT_TRUE(succeeds(opened));
     auto& disk = **opened;
     std::mt19937_64 random(round);
-    constexpr std::uint64_t kSteps = 28;
-    for (std::uint64_t step = 1; step <= kSteps; ++step) {
+    const std::uint64_t steps = long_rounds() == 0 ? 12 : 28;
+    for (std::uint64_t step = 1; step <= steps; ++step) {
       recording.mark_begin(step);
       const auto block = disk.properties().block / kSector;
       const bool whole = random() % 4 == 0;
@@ -243,14 +249,14 @@ TEST_P(Crash, DuringWritesLosesNothingThatWasFlushed) {
       }
     }
     if (round % 2 == 0) {
-      recording.mark_begin(kSteps + 1);
+      recording.mark_begin(steps + 1);
       ASSERT_TRUE(succeeds(now(disk.close())));
-      recording.mark_durable(kSteps + 1);
+      recording.mark_durable(steps + 1);
     }
     opened->reset();
-    const auto tried = crash(path(), {.exhaustive = 5, .samples = 4, .seed = round},
+    const auto tried = crash(path(), {effort().exhaustive, effort().samples, round},
                              [&](const auto& state) { verify(path(), history, state.durable, state.begun); });
-    EXPECT_GT(tried, 30u);
+    EXPECT_GT(tried, 10u);
     if (HasFailure()) {
       return;
     }
@@ -280,7 +286,7 @@ TEST_P(Crash, DuringCompactingKeepsTheDisk) {
   const History history(tags);
   record(path());
   ASSERT_TRUE(succeeds(now(compact_image(store_, path(), {}, {}))));
-  crash(path(), {.exhaustive = 4, .samples = 3}, [&](const auto&) {
+  crash(path(), effort(), [&](const auto&) {
     verify(path(), history, 0, 0);
     ASSERT_TRUE(succeeds(now(compact_image(store_, path(), {}, {}))));
     verify(path(), history, 0, 0);
@@ -291,9 +297,12 @@ TEST_P(Crash, DuringResizingKeepsTheDisk) {
   const auto tags = make_images();
   const History history(tags);
   record(path());
-  ASSERT_TRUE(succeeds(now(resize_image(store_, path(), {}, 600 * kGiB))));  // needs a larger table
+  // A VHDX's smallest table is for 131072 blocks, which is a lot to look at after each crash.
+  const bool large_table = GetParam().format == Format::vhdx && long_rounds() > 0;
+  const auto beyond_table = large_table ? 129 * kGiB : 100 * kMiB;
+  ASSERT_TRUE(succeeds(now(resize_image(store_, path(), {}, beyond_table))));
   ASSERT_TRUE(succeeds(now(resize_image(store_, path(), {}, kSize))));
-  crash(path(), {.exhaustive = 4, .samples = 3}, [&](const auto&) {
+  crash(path(), effort(), [&](const auto&) {
     verify(path(), history, 0, 0);
     ASSERT_TRUE(succeeds(now(resize_image(store_, path(), {}, kSize + kMiB))));
     verify(path(), history, 0, 0);
@@ -307,7 +316,7 @@ TEST_P(Crash, DuringMergingKeepsTheDisk) {
   auto tags = make_images();
   {
     std::vector<std::uint64_t> own(tags.size());
-    for (std::uint64_t sector = 1000; sector < 5000; sector += sector % 7 + 1) {
+    for (std::uint64_t sector = 1000; sector < 5000; sector += sector % 7 * 40 + 1) {
       own[sector] = tags[sector] = 0x5678000000000000 + sector;
     }
     write_tags(path(), own);
@@ -318,7 +327,7 @@ TEST_P(Crash, DuringMergingKeepsTheDisk) {
   ASSERT_TRUE(succeeds(now(merge_image(store_, path(), MergedChild::keep, {}))));
   const auto child_bytes = store_.file(path()).bytes();
   const auto child_size = store_.file(path()).size();
-  crash(parent_path(), {.exhaustive = 4, .samples = 3}, [&](const auto& state) {
+  crash(parent_path(), effort(), [&](const auto& state) {
     // All that a merge changes in the child is durable before the parent changes, except for its closing.
     store_.put(path(), std::make_unique<MemoryFile>(path(), child_bytes, child_size));
     verify(path(), history, 0, 0);
@@ -335,7 +344,7 @@ TEST_P(Crash, DuringFlatteningKeepsTheDisk) {
   const History history(tags);
   record(path());
   ASSERT_TRUE(succeeds(now(flatten_image(store_, path(), {}))));
-  crash(path(), {.exhaustive = 4, .samples = 3}, [&](const auto&) { verify(path(), history, 0, 0); });
+  crash(path(), effort(), [&](const auto&) { verify(path(), history, 0, 0); });
 }
 
 TEST_P(Crash, DuringRebasingKeepsTheDisk) {
@@ -346,7 +355,7 @@ TEST_P(Crash, DuringRebasingKeepsTheDisk) {
   const History history(tags);
   record(path());
   ASSERT_TRUE(succeeds(now(rebase_image(store_, path(), parent_path(), Rebasing::reconnect, {}))));
-  crash(path(), {.exhaustive = 4, .samples = 3}, [&](const auto&) { verify(path(), history, 0, 0); });
+  crash(path(), effort(), [&](const auto&) { verify(path(), history, 0, 0); });
 }
 
 }  // namespace

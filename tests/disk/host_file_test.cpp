@@ -5,7 +5,9 @@
 
 #include <fstream>
 
+#include "disk/byte_order.hpp"
 #include "disk/operation/create.hpp"
+#include "disk/synchronization.hpp"
 #include "tests/disk/host_directory.hpp"
 
 namespace bulkhead::disk {

@@ -39,7 +39,10 @@ class Interchange : public HostDirectory {
   }
 
   void expect_qemu_agrees(const std::string& format, const std::string& image, const std::string& raw) {
-    EXPECT_TRUE(runs(fmt::format("qemu-img compare -s -f {} -F raw {} {}", format, image, raw)));
+    EXPECT_TRUE(runs(fmt::format("qemu-img compare -f {} -F raw {} {}", format, image, raw)));
+    const auto size = std::filesystem::file_size(path(raw));
+    const auto info = shell("qemu-img info --output=json -f " + format + " " + image);
+    EXPECT_NE(info.text.find(fmt::format("\"virtual-size\": {},", size)), std::string::npos) << info.text;
   }
 };
 

@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+// `bulkhead disk`, as a user runs it.
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "disk/byte_order.hpp"
+#include "tests/disk/host_directory.hpp"
+
+namespace bulkhead::disk {
+namespace {
+
+class DiskCommand : public HostDirectory {
+ protected:
+  Output bulkhead(const std::string& arguments) { return shell(BULKHEAD_PROGRAM " disk " + arguments); }
+
+  /// It fails with this status and exactly this line.
+  void expect_refused(const std::string& arguments, int status, const std::string& line) {
+    const auto output = bulkhead(arguments);
+    EXPECT_EQ(output.status, status) << arguments;
+    EXPECT_EQ(output.text, "bulkhead: " + line + "\n") << arguments;
+  }
+  void expect_works(const std::string& arguments) {
+    const auto output = bulkhead(arguments);
+    EXPECT_EQ(output.status, 0) << arguments << ": " << output.text;
+  }
+  /// A raw file whose every 64 KiB differ.
+  void make_raw(const std::string& name, std::uint64_t size) {
+    std::ofstream file(path(name), std::ios::binary);
+    for (std::uint64_t at = 0; at < size; at += 64 * kKiB) {
+      const auto bytes = pattern(64 * kKiB, at);
+      file.write(static_cast<const char*>(static_cast<const void*>(bytes.data())), 64 * kKiB);
+    }
+  }
+};
+
+TEST_F(DiskCommand, SaysWhatAChainIsAsJson) {
+  expect_works("create base.vhdx --size 10G --block-size 1M");
+  expect_works("create top.vhdx --parent base.vhdx");
+  const auto output = bulkhead("info --json top.vhdx");
+  ASSERT_EQ(output.status, 0) << output.text;
+  const auto json = nlohmann::json::parse(output.text);
+  ASSERT_EQ(json["images"].size(), 2u);
+  EXPECT_EQ(json["images"][0]["kind"], "differencing");
+  EXPECT_EQ(json["images"][0]["virtual_size"], 10 * kGiB);
+  EXPECT_EQ(json["images"][1]["block_size"], kMiB);
+  EXPECT_EQ(json["images"][0]["parent"]["linkage"], json["images"][1]["data_write_guid"]);
+}
+
+TEST_F(DiskCommand, RefusesWithOneLineThatSaysWhy) {
+  expect_works("create disk.vhdx --size 1G");
+  expect_refused("info none.vhdx", 1, "cannot open 'none.vhdx': No such file or directory");
+  expect_refused("create disk.vhdx --size 1G", 1, "cannot create 'disk.vhdx': File exists");
+  expect_refused("create new.vhdx", 1, "cannot make 'new.vhdx': it needs a size");
+  expect_refused("create new.vhd --size 3T", 1,
+                 "cannot make 'new.vhd': a VHD has whole sectors of 512 bytes and at most 2040 GiB; 3298534883328 "
+                 "bytes is not that");
+  expect_refused("merge disk.vhdx", 1, "cannot merge 'disk.vhdx': it has no parent");
+  EXPECT_FALSE(std::filesystem::exists(path("new.vhd")));
+  std::ofstream(path("text.vhdx")) << "not an image";
+  expect_refused("info text.vhdx", 1, "'text.vhdx' is not a VHDX file");
+  auto writer = open("disk.vhdx", ImageStore::Access::write);
+  expect_refused("check disk.vhdx", 1, "cannot read 'disk.vhdx': another program is writing to it");
+  expect_refused("resize disk.vhdx 2G", 1, "cannot write to 'disk.vhdx': another program is using it");
+}
+
+TEST_F(DiskCommand, AKilledConversionGoesOnAndFinishes) {
+  make_raw("raw.img", 640 * kMiB);
+  const std::string convert = BULKHEAD_PROGRAM " disk convert raw.img disk.vhdx";
+  // Killed as soon as a first part of it is durable.
+  const auto killed = shell(convert +
+                            " & pid=$!; until [ -s disk.vhdx.partial.state ] && "
+                            "[ \"$(od -An -tu8 -j24 -N8 disk.vhdx.partial.state)\" -gt 0 ] || [ -e disk.vhdx ]; "
+                            "do sleep 0.01; done; kill -9 $pid; wait $pid; true");
+  ASSERT_EQ(killed.status, 0) << killed.text;
+  EXPECT_TRUE(runs(convert));
+  EXPECT_TRUE(runs("qemu-img compare -f raw -F vhdx raw.img disk.vhdx"));
+  EXPECT_FALSE(std::filesystem::exists(path("disk.vhdx.partial")));
+  EXPECT_FALSE(std::filesystem::exists(path("disk.vhdx.partial.state")));
+}
+
+TEST_F(DiskCommand, AFullDiskLosesNothing) {
+  make_raw("raw.img", 8 * kMiB);
+  const std::string convert = BULKHEAD_PROGRAM " disk convert raw.img disk.vhdx --block-size 1M";
+  EXPECT_NE(shell("ulimit -f 8192; trap '' XFSZ; " + convert).status, 0);  // 8192 * 512 or 1024 bytes a file
+  EXPECT_TRUE(runs(convert));
+  EXPECT_TRUE(runs("qemu-img compare -f raw -F vhdx raw.img disk.vhdx"));
+}
+
+TEST_F(DiskCommand, ServingEndsInOrderAtASignal) {
+  expect_works("create disk.vhdx --size 8M");
+  const auto output = shell(BULKHEAD_PROGRAM
+                            " disk serve disk.vhdx --socket s & pid=$!; until [ -S s ]; do sleep 0.05; done; "
+                            "qemu-io -f raw -c 'write -P 7 1M 1M' 'nbd+unix:///?socket=s' && kill $pid && wait $pid");
+  EXPECT_EQ(output.status, 0) << output.text;
+  const auto bytes = content_of("disk.vhdx");
+  EXPECT_EQ(bytes.at(kMiB), std::byte{7});
+  EXPECT_EQ(bytes.at(2 * kMiB), std::byte{0});
+  EXPECT_EQ(bulkhead("info disk.vhdx").text.find("not closed"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace bulkhead::disk
