@@ -23,9 +23,7 @@ std::uint64_t end_of_direct_map() { return std::max(boot.information.memory.end_
 std::uint64_t page_of(const std::byte* address) { return reinterpret_cast<std::uint64_t>(address) / kPageSize; }
 
 void map(PageTable<HostFormat>& table, std::uint64_t page, Frame frame, PageSize size, PageRights rights) {
-  // Page numbers of the upper half have ones above the 48 bits that a table translates.
-  constexpr std::uint64_t kTranslatedPages = (1ull << 36) - 1;
-  if (!table.map(page & kTranslatedPages, frame, size, rights, boot.reserve))
+  if (!table.map(page, frame, size, rights, boot.reserve))
     fail("cannot build the hypervisor's page tables");
 }
 
@@ -39,9 +37,9 @@ PageRights rights_of(std::uint64_t page) {
 }  // namespace
 
 std::uint64_t frames_for_tables() {
-  const std::uint64_t host = 1 + (end_of_direct_map() + k512GiB - 1) / k512GiB + 3;
+  const std::uint64_t host = 1 + (BULKHEAD_DIRECT_MAP + end_of_direct_map() + k512GiB - 1) / k512GiB + 2;
   constexpr std::uint64_t kAddressable = 1ull << 40;
-  const std::uint64_t second_level = 1 + kAddressable / k512GiB + 2 + 2;
+  const std::uint64_t second_level = 1 + kAddressable / k512GiB + 1 + 2;
   constexpr std::uint64_t kPermissionMaps = 7;
   return host + second_level + kPermissionMaps;
 }

@@ -55,7 +55,7 @@ void build_root_table();
 void build_permission_maps();
 
 /// Frames that one logical processor takes.
-inline constexpr std::uint64_t kFramesPerProcessor = 6;
+inline constexpr std::uint64_t kFramesPerProcessor = 5;
 void create_processors();
 /// `page`: free memory below 1 MiB.
 void start_processors(std::uint64_t page);

@@ -11,6 +11,7 @@
 
 #include "hypervisor/boot/layout.h"
 
+#define GIB(address) ((address) >> 30)
 #define LOAD(symbol) ((symbol) - BULKHEAD_IMAGE_BASE + BULKHEAD_LOAD_BASE)
 
 // Both headers carry addresses, so a loader takes the file as it is and does not look at its ELF64 headers, which
@@ -59,12 +60,11 @@ boot_entry32:
         btl $29, %edx
         jnc no_long_mode
 
-        // First tables: [0, 4 GiB) at itself and at kDirectMap, the image at kImageBase.
-        movl $LOAD(boot_pml4), %edi
-        movl $(LOAD(boot_pdpt) + 3), (%edi)
-        movl $(LOAD(boot_pdpt) + 3), BULKHEAD_DIRECT_MAP_SLOT * 8(%edi)
-        movl $(LOAD(boot_pdpt_image) + 3), 511 * 8(%edi)
-        movl $LOAD(boot_pdpt), %edi
+        // First tables: [0, 1 GiB) at itself, [0, 4 GiB) in the direct map, and the image.
+        movl $(LOAD(boot_pdpt) + 3), LOAD(boot_pml4)
+        movl $(LOAD(boot_directories) + 3), LOAD(boot_pdpt)
+        movl $(LOAD(boot_directory_image) + 3), LOAD(boot_pdpt) + GIB(BULKHEAD_IMAGE_BASE) * 8
+        movl $LOAD(boot_pdpt) + GIB(BULKHEAD_DIRECT_MAP) * 8, %edi
         movl $(LOAD(boot_directories) + 3), %eax
         movl $4, %ecx
 1:      movl %eax, (%edi)
@@ -78,7 +78,6 @@ boot_entry32:
         addl $8, %edi
         addl $0x200000, %eax
         loop 2b
-        movl $(LOAD(boot_directory_image) + 3), LOAD(boot_pdpt_image) + 510 * 8
         movl $(LOAD(boot_table_image) + 3), LOAD(boot_directory_image)
         movl $LOAD(boot_table_image), %edi
         movl $(BULKHEAD_LOAD_BASE + 3), %eax
@@ -237,8 +236,6 @@ boot_pdpt:
         .skip 4096
 boot_directories:
         .skip 4 * 4096
-boot_pdpt_image:
-        .skip 4096
 boot_directory_image:
         .skip 4096
         .globl boot_table_image

@@ -46,19 +46,26 @@ void read_firmware() {
   processors::common.tsc_frequency = measure_tsc(boot.acpi.pm_timer_port);
 }
 
-std::uint64_t region_counter_pages() {
-  const std::uint64_t regions = boot.information.memory.end_of_memory() / kLargePageSize + 1;
-  return (regions * sizeof(std::uint16_t) + kPageSize - 1) / kPageSize;
-}
+/// What is kept of the root's memory, in one piece: a counter for each 2 MiB, and behind them the list of RAM.
+struct Bookkeeping {
+  std::uint64_t counters = boot.information.memory.end_of_memory() / kLargePageSize + 1;
+  /// Taking the hypervisor's own memory out splits at most one range, in three.
+  std::uint64_t ranges = boot.information.memory.ranges().size() + 2;
+
+  std::uint64_t ranges_offset() const {
+    constexpr std::uint64_t kAlignment = alignof(FrameRange);
+    return (counters * sizeof(std::uint16_t) + kAlignment - 1) / kAlignment * kAlignment;
+  }
+  std::uint64_t pages() const { return (ranges_offset() + ranges * sizeof(FrameRange) + kPageSize - 1) / kPageSize; }
+};
 
 /// Takes the hypervisor's memory out of the map that the root will see.
-void choose_place() {
+void choose_place(const Bookkeeping& bookkeeping) {
   const auto image_frames = static_cast<std::uint64_t>(resident_end - image_start) / kPageSize;
   const std::uint64_t processors = std::max<std::uint64_t>(boot.acpi.processor_count, 1);
-  constexpr std::uint64_t kOwn = 3;        // two to begin splitting the root's pages with, the list of RAM
-  constexpr std::uint64_t kAlignment = 1;  // of the first stack
-  const std::uint64_t body = image_frames + frames_for_tables() + processors * kFramesPerProcessor + kOwn + kAlignment +
-                             region_counter_pages();
+  constexpr std::uint64_t kOwn = 2;  // to begin splitting the root's pages with
+  const std::uint64_t body = image_frames + frames_for_tables() + processors * kFramesPerProcessor + kOwn +
+                             bookkeeping.pages();
   // Each 2 MiB that the hypervisor's memory begins needs a table for its 4 KiB pages in the root's view; one is counted already.
   boot.frame_count = body + (body - 1) / kPagesPerLargePage;
   const std::uint64_t size = boot.frame_count * kPageSize;
@@ -74,10 +81,8 @@ void choose_place() {
 }
 
 /// RAM that the root may deposit or map: all that it may use, in ascending order.
-void list_ram() {
-  static_assert(root::MemoryMap::kCapacity * sizeof(FrameRange) <= kPageSize);
-  auto* const begin = reinterpret_cast<FrameRange*>(machine::frame_pointer(take()));
-  auto* end = begin;
+std::span<const FrameRange> list_ram(FrameRange* const begin) {
+  FrameRange* end = begin;
   for (const root::MemoryRange& range : boot.information.memory.ranges()) {
     if (range.type != root::MemoryType::Usable) continue;
     const std::uint64_t first = (range.base + kPageSize - 1) / kPageSize;
@@ -85,19 +90,18 @@ void list_ram() {
     if (last > first) *end++ = {Frame{first}, last - first};
   }
   std::sort(begin, end, [](const FrameRange& a, const FrameRange& b) { return a.first < b.first; });
-  root::root_machine.ram = {begin, end};
+  return {begin, end};
 }
 
-void start_partitions() {
-  const std::uint64_t counters = region_counter_pages();
-  const Frame counter_frames = take(counters);
+void start_partitions(const Bookkeeping& bookkeeping) {
+  std::byte* const kept = machine::frame_pointer(take(bookkeeping.pages()));
+  root::root_machine.ram = list_ram(reinterpret_cast<FrameRange*>(kept + bookkeeping.ranges_offset()));
   const Frame reserve[2] = {take(), take()};
-  auto* first = reinterpret_cast<std::uint16_t*>(machine::frame_pointer(counter_frames));
   start({boot.root_table,
          boot.zero_frame,
          {reserve[0], reserve[1]},
          root::root_machine.ram,
-         std::span(first, counters * kPageSize / sizeof(std::uint16_t)),
+         std::span(reinterpret_cast<std::uint16_t*>(kept), bookkeeping.counters),
          static_cast<std::uint64_t>(resident_end - image_start),
          boot.frame_count * kPageSize});
 }
@@ -123,7 +127,8 @@ extern "C" [[noreturn]] void boot_main(std::uint32_t magic, std::uint32_t addres
   if (const char* wrong = read_information(magic, address, boot.information)) fail(wrong);
   check_processor();
   read_firmware();
-  choose_place();
+  const Bookkeeping bookkeeping;
+  choose_place(bookkeeping);
   move_to_reserve();
 
   processors::common.host_table = boot.host_table;
@@ -131,8 +136,7 @@ extern "C" [[noreturn]] void boot_main(std::uint32_t magic, std::uint32_t addres
   build_root_table();
   processors::common.root_table = boot.root_table;
   create_processors();
-  list_ram();
-  start_partitions();
+  start_partitions(bookkeeping);
 
   const auto low = boot.information.memory.lowest(kLowPages * kPageSize, kPageSize, kLowMemoryStart, kLowMemoryEnd);
   if (!low) fail("no free memory below 1 MiB");

@@ -3,7 +3,7 @@
 // The root's view of memory and of the processor. Guest physical is system physical, in pages of 1 GiB but for
 //
 //   the hypervisor's memory   4 KiB pages that all show one page of zeros, read-only
-//   the local APIC's page     read-only: writes exit (root/root_apic.cpp)
+//   the local APIC's page     read-only, with the rest of its 2 MiB, where nothing else is: writes exit (root/root_apic.cpp)
 #include <span>
 
 #include "hypervisor/boot/boot.hpp"
@@ -20,9 +20,9 @@ namespace {
 constexpr std::uint64_t kPagesPer1GiB = pages_in(PageSize::k1GiB);
 constexpr std::uint64_t kAddressablePages = (1ull << 40) / kPageSize;
 
-void replace(PageTable<NestedFormat>& table, std::uint64_t page, Frame frame) {
-  const bool done = table.split(page, PageSize::k4KiB, boot.reserve) &&
-                    table.replace(page, frame, {.write = false, .execute = false});
+void replace(PageTable<NestedFormat>& table, std::uint64_t page, Frame frame, PageSize size) {
+  const bool done = table.split(page, size, boot.reserve) &&
+                    table.replace(page, frame, {.write = false, .execute = false}, size);
   if (!done) fail("cannot build the root's second-level table");
 }
 
@@ -40,9 +40,9 @@ void build_root_table() {
       fail("cannot build the root's second-level table");
   }
   const std::uint64_t apic_page = local_apic::kAddress / kPageSize;
-  replace(*table, apic_page, Frame{apic_page});
+  replace(*table, apic_page, Frame{apic_page}, PageSize::k2MiB);
   for (std::uint64_t index = 0; index < boot.frame_count; ++index)
-    replace(*table, boot.base.number + index, boot.zero_frame);
+    replace(*table, boot.base.number + index, boot.zero_frame, PageSize::k4KiB);
   boot.root_table = table->root();
   root::root_machine.table = boot.root_table;
 }

@@ -34,7 +34,7 @@ void create_processor(std::uint32_t index, std::uint32_t apic_id) {
   processor->address_space += index;
   processor->apic_id = apic_id;
   processor->host_save_area = take().address();
-  processor->root_frames = take(3);
+  processor->root_frames = take(2);
   processor->startup.start_waiting();
   processors::all[index] = processor;
 }

@@ -146,14 +146,17 @@ class PageTable {
     }
   }
 
-  /// Changes what the 4 KiB leaf at `page` maps. It must have been split off.
-  std::expected<PageMapping, PageTableError> replace(std::uint64_t page, Frame frame, PageRights rights) {
+  /// Changes what the leaf of this size at `page` maps. It must have been split off.
+  std::expected<PageMapping, PageTableError> replace(std::uint64_t page,
+                                                     Frame frame,
+                                                     PageRights rights,
+                                                     PageSize size = PageSize::k4KiB) {
     const Position position = find(page);
     const std::uint64_t old = load(position.entry);
     if (!(old & Format::kPresent)) return std::unexpected(PageTableError::NotMapped);
-    if (position.level != 1) return std::unexpected(PageTableError::WrongSize);
-    store(position.entry, leaf(frame, PageSize::k4KiB, rights));
-    return mapping(old, 1);
+    if (position.level != static_cast<unsigned>(size)) return std::unexpected(PageTableError::WrongSize);
+    store(position.entry, leaf(frame, size, rights));
+    return mapping(old, position.level);
   }
 
   /// If the leaves around `page` of the next smaller size are what one leaf of `size` would map, makes them one and hands back the

@@ -3,7 +3,7 @@
 // What the hypervisor keeps for each logical processor. It lies at the bottom of the processor's stack, so that the stack
 // pointer finds it and no segment register is needed (GS stays the guest's while the hypervisor works):
 //
-//   8 KiB aligned  | LogicalProcessor |      ...  ◀── stack |
+//   8 KiB aligned  | LogicalProcessor | the root's VpHardware |      ...  ◀── stack |
 //
 // Signals. A processor tells another to look at something by setting a bit of `signals` and sending an NMI. Host code runs with the
 // global interrupt flag clear, so the NMI is seen as the guest's exit, or by `wait` of a processor that has no guest to run.
@@ -52,7 +52,7 @@ struct LogicalProcessor {
   std::atomic<bool> ready{false};
 
   VpHardware* root = nullptr;
-  Frame root_frames;              // three: the root's VpHardware
+  Frame root_frames;              // two, for what of the root's VpHardware needs a frame
   std::uint64_t root_vmcb = 0;    // physical
   VpHardware* running = nullptr;  // for panic messages
   std::uint64_t host_save_area = 0;
@@ -68,8 +68,13 @@ struct LogicalProcessor {
     asm("mov %%rsp, %0" : "=r"(stack));
     return *reinterpret_cast<LogicalProcessor*>(stack & ~(kStackSize - 1));
   }
+  /// Room for the root's VpHardware.
+  static constexpr std::size_t kRootHardwareOffset = 256, kRootHardwareSize = 768;
+  void* root_hardware() { return reinterpret_cast<std::byte*>(this) + kRootHardwareOffset; }
   void* stack_top() { return reinterpret_cast<std::byte*>(this) + kStackSize; }
 };
+
+static_assert(sizeof(LogicalProcessor) <= LogicalProcessor::kRootHardwareOffset);
 
 namespace processors {
 

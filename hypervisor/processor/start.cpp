@@ -21,11 +21,10 @@ struct Leaving {
 Leaving leaving;
 
 [[noreturn]] void run_on_own_stack() {
-  constexpr std::uint64_t kTranslatedPages = (1ull << 36) - 1;
   PageTable<HostFormat> table(common.host_table);
   const std::uint64_t end = reinterpret_cast<std::uint64_t>(leaving.end) / kPageSize;
   for (std::uint64_t page = reinterpret_cast<std::uint64_t>(leaving.first) / kPageSize; page < end; ++page) {
-    static_cast<void>(table.unmap(page & kTranslatedPages, PageSize::k4KiB));
+    static_cast<void>(table.unmap(page, PageSize::k4KiB));
   }
   privileged::write_cr3(common.host_table.address());
   root::run(*leaving.processor);

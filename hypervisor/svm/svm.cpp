@@ -81,8 +81,9 @@ void enable(std::uint64_t host_save_area) {
 VpHardware* processors::create_root_hardware(LogicalProcessor& processor, const VpHardwareSettings& settings) {
   svm::enable(processor.host_save_area);
   const Frame frames = processor.root_frames;
-  auto* root = new (machine::frame_pointer(frames)) svm::SvmVp(svm::Role::Root, frames + 1, frames + 2, settings);
-  processor.root_vmcb = (frames + 1).address();
+  static_assert(sizeof(svm::SvmVp) <= LogicalProcessor::kRootHardwareSize);
+  auto* root = new (processor.root_hardware()) svm::SvmVp(svm::Role::Root, frames, frames + 1, settings);
+  processor.root_vmcb = frames.address();
   root->stay_loaded();
   return root;
 }
