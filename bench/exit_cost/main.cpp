@@ -1,16 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// exit-cost native|kvm: what it costs a guest to do things that the hypervisor, or a program above it, does for it.
+// exit-cost native|kvm|bare-kvm: what it costs a guest to do things that the hypervisor, or a program above it, does for it.
 // In TSC ticks, from one guest instruction to the next; where the TSC counts instructions (lab/run --count), in
-// instructions. One "name ticks" a line.
+// instructions. One "name ticks" a line. native and kvm are our engines, bare-kvm is a program that uses KVM and does
+// nothing else.
 #include <x86intrin.h>
 
 #include <cstdio>
 #include <cstdlib>
 #include <string_view>
 
+#include "bench/exit_cost/engine_host.hpp"
 #include "bench/exit_cost/kvm_host.hpp"
-#include "bench/exit_cost/native_host.hpp"
 
 namespace bulkhead::bench {
 namespace {
@@ -37,7 +38,7 @@ double measure(Host& host, Operation operation, std::uint32_t count) {
 }
 
 int run(std::string_view name) {
-  const auto host = name == "kvm" ? create_kvm_host() : create_native_host();
+  const auto host = name == "bare-kvm" ? create_kvm_host() : create_engine_host(name);
   if (!host || !host->run_to_end()) return 1;  // to the guest's first question
   for (const Measurement& measurement : kMeasurements) {
     measure(*host, measurement.operation, measurement.count / 10);  // warm
@@ -55,8 +56,8 @@ int run(std::string_view name) {
 
 int main(int count, char** arguments) {
   const std::string_view name = count == 2 ? arguments[1] : "";
-  if (name != "native" && name != "kvm") {
-    std::fputs("usage: exit-cost native|kvm\n", stderr);
+  if (name != "native" && name != "kvm" && name != "bare-kvm") {
+    std::fputs("usage: exit-cost native|kvm|bare-kvm\n", stderr);
     return 2;
   }
   return bulkhead::bench::run(name);

@@ -22,14 +22,14 @@ TEST(BadInput, GetsOneLineAndAStatus) {
   const std::vector<BadInput> cases = {
       {"", "--kernel"},
       {"--kernel /nothing", "/nothing"},
-      {"--kernel /init", "neither a Linux bzImage nor a Multiboot image"},
+      {"--kernel /init", "cannot load '/init': the kernel is neither a Linux bzImage nor a Multiboot image"},
       {"--kernel /child", "/child"},
       {kernel + "--initrd /nothing", "/nothing"},
       {kernel + "--memory 1000G", "memory"},
       {kernel + "--memory 0", "memory"},
       {kernel + "--memory much", "much"},
       {kernel + "--vps 0", "0 processors"},
-      {kernel + "--vps 9999", "too many processors"},
+      {kernel + "--vps 9999", "9999 processors"},
       {kernel + "--engine kvm", "kvm"},
       {kernel + "--nonsense", "nonsense"},
   };

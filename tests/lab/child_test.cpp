@@ -68,6 +68,17 @@ INSTANTIATE_TEST_SUITE_P(
                     EndingCase{"Stopped", "timeout 10 " + command_of(LinuxChild{.mode = "hang"}), 84, "stopped"}),
     [](const auto& instance) { return instance.param.name; });
 
+// tests/guests/friendly: what a processor, its local APIC, the PIC and the PIT promise, each checked by the guest itself.
+TEST(TinyGuests, FindEverythingInOrder) {
+  Machine machine;
+  for (const std::string name : {"hello", "ipi", "pic", "timer", "x2apic"}) {
+    const Answer answer = machine.run(command_of(TinyGuest{name}), Seconds(100));
+    EXPECT_EQ(answer.status, 0) << name;
+    EXPECT_THAT(answer.output, testing::ContainsRegex("END [1-9][0-9]* 0\n")) << name;
+  }
+  EXPECT_EQ(machine.kernel_complaints(), "");
+}
+
 TEST(ChildConsole, BelongsToTheChildUntilCtrlBracket) {
   Machine machine;
   machine.send(

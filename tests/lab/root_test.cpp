@@ -22,17 +22,19 @@ struct RootCase {
 
 class RootBoots : public testing::TestWithParam<RootCase> {};
 
-TEST_P(RootBoots, OnAllProcessorsAndPowersOff) {
+TEST_P(RootBoots, OnAllProcessorsRunsAChildAndPowersOff) {
   Machine machine({.root = GetParam().kernel, .processors = GetParam().processors});
   EXPECT_EQ(machine.must_run("nproc"), std::to_string(GetParam().processors) + "\n");
+  const Answer child = machine.run(command_of(TinyGuest{.name = "hello"}), Seconds(60));
+  EXPECT_EQ(child.status, 0) << child.output;
   EXPECT_EQ(machine.kernel_complaints(), "");
   machine.send("poweroff -f");
   EXPECT_EQ(machine.wait_for_end(Seconds(60)), MachineEnd::PowerOff);
 }
 
 INSTANTIATE_TEST_SUITE_P(Kernels, RootBoots,
-                         testing::Values(RootCase{"6.1-cloud", 1}, RootCase{"6.1-cloud", 2}, RootCase{"6.1-cloud", 4},
-                                         RootCase{"6.1", 2}, RootCase{"6.12-cloud", 2}, RootCase{"6.12", 2}),
+                         testing::Values(RootCase{"6.1-cloud", 1}, RootCase{"6.1", 4}, RootCase{"6.12-cloud", 4},
+                                         RootCase{"6.12", 2}),
                          [](const auto& instance) {
                            return test_name("Linux" + instance.param.kernel + "On" +
                                             std::to_string(instance.param.processors));
@@ -47,6 +49,20 @@ TEST(Root, RebootResetsTheMachine) {
   Machine machine;
   machine.send("reboot -f");
   EXPECT_EQ(machine.wait_for_end(Seconds(60)), MachineEnd::Reset);
+}
+
+TEST(Root, KexecStartsAnotherKernelOnAllProcessors) {
+  Machine machine;
+  // A child has come and gone, so that the hypervisor holds memory of this Linux; another still runs.
+  EXPECT_EQ(machine.run(command_of(TinyGuest{.name = "hello"}), Seconds(60)).status, 0);
+  machine.must_run(command_of(TinyGuest{.name = "endless_loop"}) + " >/tmp/child 2>&1 & sleep 3");
+  machine.send(
+      "kexec /child/6.12-cloud/vmlinuz /child/6.12-cloud/initrd "
+      "'console=ttyS0 quiet child.mode=report child.token=kexec'");
+  const std::string report = machine.wait_for("child: token: kexec\n", Seconds(200));
+  EXPECT_THAT(report, HasSubstr("child: kernel: 6.12"));
+  EXPECT_THAT(report, HasSubstr("child: processors: 2\n"));
+  EXPECT_EQ(machine.wait_for_end(Seconds(60)), MachineEnd::PowerOff);
 }
 
 TEST(Root, ProcessorsGoOfflineAndComeBack) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "bench/exit_cost/native_host.hpp"
+#include "bench/exit_cost/engine_host.hpp"
 
 #include <cstdio>
 #include <thread>
@@ -9,10 +9,10 @@
 namespace bulkhead::bench {
 namespace {
 
-class NativeHost final : public Host {
+class EngineHost final : public Host {
  public:
-  Result<> start() {
-    auto engine = engine::select_engine("native");
+  Result<> start(std::string_view name) {
+    auto engine = engine::select_engine(name);
     if (!engine) return std::unexpected(engine.error());
     engine_ = std::move(*engine);
     const std::array<engine::GuestMemory::Range, 2> ranges = {{{0, kMemorySize}, {kResetPage, 4096}}};
@@ -66,9 +66,9 @@ class NativeHost final : public Host {
 
 }  // namespace
 
-std::unique_ptr<Host> create_native_host() {
-  auto host = std::make_unique<NativeHost>();
-  if (const auto started = host->start(); !started) {
+std::unique_ptr<Host> create_engine_host(std::string_view engine) {
+  auto host = std::make_unique<EngineHost>();
+  if (const auto started = host->start(engine); !started) {
     std::fprintf(stderr, "%s\n", started.error().message().c_str());
     return nullptr;
   }
