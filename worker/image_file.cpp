@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 
 #include <cerrno>
+#include <filesystem>
 
 namespace bulkhead::worker {
 
@@ -22,6 +23,9 @@ Result<ImageFile> ImageFile::map(const engine::FileDescriptor& file, std::string
   madvise(start, size, MADV_SEQUENTIAL);
   ImageFile image;
   image.bytes_ = {static_cast<std::uint8_t*>(start), size};
+  std::error_code unknown;
+  image.path_ = std::filesystem::read_symlink(fmt::format("/proc/self/fd/{}", file.get()), unknown).string();
+  if (unknown) image.path_ = what;
   return image;
 }
 

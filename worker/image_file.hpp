@@ -3,7 +3,9 @@
 
 #include <cstdint>
 #include <span>
+#include <string>
 #include <string_view>
+#include <utility>
 
 #include "engine/file_descriptor.hpp"
 #include "error/error.hpp"
@@ -17,17 +19,22 @@ class ImageFile {
   static Result<ImageFile> map(const engine::FileDescriptor& file, std::string_view what);
 
   ImageFile() = default;
-  ImageFile(ImageFile&& other) noexcept : bytes_(std::exchange(other.bytes_, {})) {}
+  ImageFile(ImageFile&& other) noexcept
+      : bytes_(std::exchange(other.bytes_, {})), path_(std::exchange(other.path_, {})) {}
   ImageFile& operator=(ImageFile&& other) noexcept {
     std::swap(bytes_, other.bytes_);
+    std::swap(path_, other.path_);
     return *this;
   }
   ~ImageFile();
 
   std::span<const std::uint8_t> bytes() const { return bytes_; }
+  /// Where the file lies, for messages: whoever opened it gave only a descriptor.
+  const std::string& path() const { return path_; }
 
  private:
   std::span<std::uint8_t> bytes_;
+  std::string path_;
 };
 
 }  // namespace bulkhead::worker

@@ -37,10 +37,18 @@ Machine::~Machine() { take_down(); }
 Result<std::unique_ptr<Machine>> Machine::create(boost::asio::io_context& event_loop, engine::Engine& engine,
                                                  MachineObserver& observer, MachineSettings settings) {
   std::unique_ptr<Machine> machine(new Machine(event_loop, engine, observer, std::move(settings)));
+  if (auto checked = machine->check_processors(); !checked) return std::unexpected(checked.error());
   if (auto made = machine->make_memory(); !made) return std::unexpected(made.error());
   if (auto made = machine->make_motherboard(); !made) return std::unexpected(made.error());
   if (auto booted = machine->boot(); !booted) return std::unexpected(booted.error());
   return machine;
+}
+
+Result<> Machine::check_processors() const {
+  const auto maximum = engine_.capabilities().maximum_vps;
+  if (settings_.vp_count > 0 && settings_.vp_count <= maximum) return {};
+  return fail(fmt::format("{} processors were asked for; the {} engine gives 1 to {}", settings_.vp_count,
+                          engine_.capabilities().name, maximum));
 }
 
 Result<> Machine::make_memory() {
@@ -78,16 +86,11 @@ Result<std::vector<engine::RegisterAssignment>> Machine::load_kernel() {
   }
   auto entry = firmware::load(*memory_, kernel->bytes(), initrd.bytes(), settings_.kernel_arguments,
                               {.vp_count = settings_.vp_count});
-  if (!entry) return std::unexpected(entry.error());
+  if (!entry) return std::unexpected(entry.error().within(fmt::format("cannot load '{}'", kernel->path())));
   return std::move(entry->registers);
 }
 
 Result<> Machine::make_partition() {
-  const auto maximum = engine_.capabilities().maximum_vps;
-  if (settings_.vp_count == 0 || settings_.vp_count > maximum) {
-    return fail(fmt::format("{} processors were asked for; the {} engine gives 1 to {}", settings_.vp_count,
-                            engine_.capabilities().name, maximum));
-  }
   auto partition = engine_.create_partition({.vp_count = settings_.vp_count});
   if (!partition) return std::unexpected(partition.error());
   partition_ = std::move(*partition);

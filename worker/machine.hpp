@@ -79,12 +79,12 @@ class Machine final : private ExitHandler, private vdev::MachineControl {
   Machine(boost::asio::io_context& event_loop, engine::Engine& engine, MachineObserver& observer,
           MachineSettings settings);
 
+  Result<> check_processors() const;
   Result<> make_memory();
   Result<> make_motherboard();
   Result<> boot();
   Result<> make_partition();
   Result<std::vector<engine::RegisterAssignment>> load_kernel();
-  Result<> run_processors();
   void take_down();
   Result<> restart();
 
