@@ -14,6 +14,7 @@ set(BULKHEAD_HYPERVISOR_CORE_SOURCES
     partition/intercept_table.cpp
     partition/partition.cpp
     partition/partition_table.cpp
+    partition/reference_tsc_page.cpp
     vp/cpuid.cpp
     vp/events.cpp
     vp/guest_interface.cpp

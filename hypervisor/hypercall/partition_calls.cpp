@@ -100,6 +100,7 @@ RootCallResult set_partition_property(const RootCall& call) {
       if (input.value > 1) return HV_STATUS_PROPERTY_VALUE_OUT_OF_RANGE;
       if (input.value) configuration->reference_time.freeze(machine::tsc());
       else configuration->reference_time.thaw(machine::tsc());
+      partition->refresh_reference_tsc(*guarded);
       return HV_STATUS_SUCCESS;
     case HV_PARTITION_PROPERTY_REFERENCE_TIME:
       if (!configuration->reference_time.frozen()) return HV_STATUS_INVALID_PARTITION_STATE;

@@ -19,8 +19,9 @@ static_assert(sizeof(Partition) <= kPageSize);
 
 Partition::Partition(std::uint64_t id, std::uint64_t creation_flags, Frame frame) : id_(id), frame_(frame) {
   configuration_.creation_flags = creation_flags;
-  configuration_.tsc_offset = -static_cast<std::int64_t>(machine::tsc());
-  configuration_.reference_time.start(machine::tsc(), machine::tsc_frequency());
+  const std::uint64_t now = machine::tsc();
+  configuration_.tsc_offset = -static_cast<std::int64_t>(now);
+  configuration_.reference_time.start(now, machine::tsc_frequency());
 }
 
 hv_status Partition::initialize() {
@@ -75,6 +76,7 @@ hv_status Partition::create_vp(std::uint32_t index) {
   auto* vp = new (machine::frame_pointer(object)) VirtualProcessor(*this, index, *hardware, object, frames);
   guarded->vps[index] = vp;
   ++configuration_.vp_count;
+  refresh_reference_tsc(*guarded);
   return HV_STATUS_SUCCESS;
 }
 
@@ -98,6 +100,7 @@ hv_status Partition::delete_vp(std::uint32_t index) {
   if (index >= kMaximumVps || !guarded->vps[index]) return HV_STATUS_INVALID_VP_INDEX;
   if (guarded->vps[index]->owned || any_dispatched()) return HV_STATUS_OBJECT_IN_USE;
   free_vp(*guarded, index);
+  refresh_reference_tsc(*guarded);
   return HV_STATUS_SUCCESS;
 }
 

@@ -49,6 +49,7 @@ struct PartitionConfiguration {
 struct GuestInterface {
   std::atomic<std::uint64_t> os_id{0};
   std::atomic<std::uint64_t> hypercall_page{0};
+  std::atomic<std::uint64_t> reference_tsc{0};
 };
 
 class Partition {
@@ -58,6 +59,7 @@ class Partition {
     MemoryPool pool;
     std::array<VirtualProcessor*, kMaximumVps> vps{};
     unsigned next_lowest_priority = 0;
+    std::uint32_t reference_tsc_sequence = 0;
   };
 
   /// `frame`: the one that the object lies in.
@@ -97,6 +99,10 @@ class Partition {
 
   /// The guest's page as memory; null: not mapped (or not `writable`). By a VP between two calls of `settle`, or with the lock held.
   std::byte* page_at(GuestPage page, bool writable = false) const;
+
+  /// Writes the reference TSC page anew, if the guest has one: after a change of its place, of a VP's time stamp counter or of
+  /// the reference time. `guarded` is this partition's.
+  void refresh_reference_tsc(Guarded& guarded);
 
   // Running.
 

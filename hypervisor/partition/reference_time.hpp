@@ -38,6 +38,19 @@ class ReferenceTime {
   /// Only while frozen.
   void set(std::uint64_t value) { offset_ = value; }
 
+  /// While not frozen, the same as a line through the values of a counter of the same rate: time = (counter * scale >> 64) + offset,
+  /// at most one unit ahead of at(). `counter` is what it reads when the root's reads `tsc`; it is below 2^63.
+  struct Line {
+    std::uint64_t scale;
+    std::int64_t offset;
+  };
+  Line line(std::uint64_t tsc, std::uint64_t counter) const {
+    __extension__ using SignedWide = __int128;
+    const SignedWide counter_at_origin = static_cast<SignedWide>(counter) - static_cast<SignedWide>(tsc - origin_);
+    const auto before_origin = static_cast<std::int64_t>(counter_at_origin * static_cast<SignedWide>(scale_) >> 64);
+    return {scale_, static_cast<std::int64_t>(offset_) - before_origin};
+  }
+
  private:
   std::uint64_t elapsed(std::uint64_t tsc) const {
     __extension__ using Wide = unsigned __int128;

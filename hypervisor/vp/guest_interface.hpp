@@ -13,8 +13,8 @@ namespace bulkhead::hypervisor {
 inline constexpr std::uint32_t kHypervisorLeaves = 0x40000000;
 inline constexpr std::uint32_t kLastHypervisorLeaf = 0x40000006;
 
-/// 40000003 EAX and EBX: TIME_REF_COUNT, hypercall MSRs, VP_INDEX, frequency MSRs.
-inline constexpr std::uint32_t kPrivilegeFlagsLow = 1 << 1 | 1 << 5 | 1 << 6 | 1 << 11;
+/// 40000003 EAX and EBX: TIME_REF_COUNT, hypercall MSRs, VP_INDEX, REFERENCE_TSC, frequency MSRs.
+inline constexpr std::uint32_t kPrivilegeFlagsLow = 1 << 1 | 1 << 5 | 1 << 6 | 1 << 9 | 1 << 11;
 inline constexpr std::uint32_t kPrivilegeFlagsHigh = 0;
 
 enum class SyntheticMsr : std::uint32_t {
@@ -22,6 +22,7 @@ enum class SyntheticMsr : std::uint32_t {
   Hypercall = 0x40000001,
   VpIndex = 0x40000002,
   TimeReferenceCount = 0x40000020,
+  ReferenceTsc = 0x40000021,
   TscFrequency = 0x40000022,
   ApicFrequency = 0x40000023,
   VpAssistPage = 0x40000073,

@@ -94,7 +94,7 @@ VirtualProcessor::MsrResult VirtualProcessor::read_msr(std::uint32_t msr, std::u
     return MsrResult::Done;
   }
   switch (name) {
-    case Msr::Tsc: value = machine::tsc() + static_cast<std::uint64_t>(tsc_offset_); return MsrResult::Done;
+    case Msr::Tsc: value = machine::tsc() + static_cast<std::uint64_t>(tsc_offset()); return MsrResult::Done;
     case Msr::ApicBase: value = apic_.base(); return MsrResult::Done;
     case Msr::TscDeadline: value = tsc_deadline(); return MsrResult::Done;
     case Msr::FsBase:
@@ -119,6 +119,7 @@ VirtualProcessor::MsrResult VirtualProcessor::read_synthetic_msr(std::uint32_t m
     case SyntheticMsr::TimeReferenceCount:
       value = partition_.configuration().reference_time.at(machine::tsc());
       return MsrResult::Done;
+    case SyntheticMsr::ReferenceTsc: value = partition_.guest_interface().reference_tsc.load(); return MsrResult::Done;
     case SyntheticMsr::TscFrequency:
     // The APIC timer counts at the same rate: see ApicTimer.
     case SyntheticMsr::ApicFrequency: value = machine::tsc_frequency(); return MsrResult::Done;
@@ -130,13 +131,13 @@ VirtualProcessor::MsrResult VirtualProcessor::read_synthetic_msr(std::uint32_t m
 std::uint64_t VirtualProcessor::tsc_deadline() const {
   const ApicTimer& timer = apic_.timer();
   if (timer.mode() != ApicTimerMode::TscDeadline || timer.deadline() == ApicTimer::kNever) return 0;
-  return timer.deadline() + static_cast<std::uint64_t>(tsc_offset_);
+  return timer.deadline() + static_cast<std::uint64_t>(tsc_offset());
 }
 
 /// `value` in the guest's time; it may lie before the root's zero.
 void VirtualProcessor::set_tsc_deadline(std::uint64_t value) {
-  const std::uint64_t now = machine::tsc() + static_cast<std::uint64_t>(tsc_offset_);
-  std::uint64_t deadline = value - static_cast<std::uint64_t>(tsc_offset_);
+  const std::uint64_t now = machine::tsc() + static_cast<std::uint64_t>(tsc_offset());
+  std::uint64_t deadline = value - static_cast<std::uint64_t>(tsc_offset());
   if (value == 0) deadline = ApicTimer::kNever;
   else if (value <= now) deadline = machine::tsc();
   apic_.timer().set_tsc_deadline(deadline);
@@ -192,6 +193,7 @@ void VirtualProcessor::set_tsc_offset(std::int64_t offset) {
   tsc_offset_ = offset;
   hardware_.set_tsc_offset(offset);
   if (deadline) set_tsc_deadline(deadline);
+  partition_.refresh_reference_tsc(*partition_.lock());
 }
 
 VirtualProcessor::MsrResult VirtualProcessor::write_synthetic_msr(std::uint32_t msr, std::uint64_t value) {
@@ -203,6 +205,10 @@ VirtualProcessor::MsrResult VirtualProcessor::write_synthetic_msr(std::uint32_t 
       return MsrResult::Done;
     case SyntheticMsr::Hypercall: return write_hypercall_page(value);
     case SyntheticMsr::VpAssistPage: vp_assist_page_ = value; return MsrResult::Done;
+    case SyntheticMsr::ReferenceTsc:
+      interface.reference_tsc.store(value);
+      partition_.refresh_reference_tsc(*partition_.lock());
+      return MsrResult::Done;
     case SyntheticMsr::VpIndex:
     case SyntheticMsr::TimeReferenceCount:
     case SyntheticMsr::TscFrequency:

@@ -85,12 +85,13 @@ std::expected<RegisterValue, hv_status> VirtualProcessor::get_register(RegisterN
     case RegisterName::PendingInterruption: return number(pending_interruption());
     case RegisterName::InterruptState: return number(interrupt_state());
     case RegisterName::DeliverabilityNotifications: return number(notifications_);
-    case RegisterName::Tsc: return number(machine::tsc() + static_cast<std::uint64_t>(tsc_offset_));
+    case RegisterName::Tsc: return number(machine::tsc() + static_cast<std::uint64_t>(tsc_offset()));
     case RegisterName::ApicBase: return number(apic_.base());
     case RegisterName::InitialApicId: return number(index_);
     case RegisterName::TscDeadline: return number(tsc_deadline());
     case RegisterName::GuestOsId: return number(partition_.guest_interface().os_id.load());
     case RegisterName::HypercallPage: return number(partition_.guest_interface().hypercall_page.load());
+    case RegisterName::ReferenceTsc: return number(partition_.guest_interface().reference_tsc.load());
     case RegisterName::VpIndex: return number(index_);
     case RegisterName::TimeReferenceCount:
       return number(partition_.configuration().reference_time.at(machine::tsc()));
@@ -143,11 +144,9 @@ hv_status VirtualProcessor::set_register(RegisterName name, const RegisterValue&
     case RegisterName::Tsc: set_tsc_offset(static_cast<std::int64_t>(content - machine::tsc())); return HV_STATUS_SUCCESS;
     case RegisterName::ApicBase: return as_msr(apply(apic_.set_base(content)));
     case RegisterName::TscDeadline: set_tsc_deadline(content); return HV_STATUS_SUCCESS;
-    case RegisterName::GuestOsId:
-    case RegisterName::HypercallPage: {
-      const std::uint32_t msr = name == RegisterName::GuestOsId ? 0x40000000 : 0x40000001;
-      return as_msr(write_synthetic_msr(msr, content));
-    }
+    case RegisterName::GuestOsId: return as_msr(write_synthetic_msr(0x40000000, content));
+    case RegisterName::HypercallPage: return as_msr(write_synthetic_msr(0x40000001, content));
+    case RegisterName::ReferenceTsc: return as_msr(write_synthetic_msr(0x40000021, content));
     case RegisterName::InitialApicId:
     case RegisterName::VpIndex: return content == index_ ? HV_STATUS_SUCCESS : HV_STATUS_INVALID_REGISTER_VALUE;
     case RegisterName::TimeReferenceCount: return HV_STATUS_ACCESS_DENIED;

@@ -56,6 +56,7 @@ class VirtualProcessor {
 
   // From any logical processor, with the partition's lock held.
   Mailbox& mailbox() { return mailbox_; }
+  std::int64_t tsc_offset() const { return tsc_offset_.load(std::memory_order_relaxed); }
   ApicAddress apic_address() const { return ApicAddress::unpack(apic_address_.load(std::memory_order_relaxed)); }
   /// It was blocked and is not any more: whoever gets true must see to its being dispatched.
   bool unblock() { return blocked_.exchange(false); }
@@ -167,7 +168,7 @@ class VirtualProcessor {
   std::optional<std::uint8_t> ended_level_interrupt_;  // to be told to the parent
   std::uint32_t exception_intercepts_ = 0;
   std::uint64_t wake_set_ = 0;
-  std::int64_t tsc_offset_;
+  std::atomic<std::int64_t> tsc_offset_;  // changed by the owner only
   std::uint64_t vp_assist_page_ = 0;
 
   /// Where the last instruction was that exited: its page's memory, for a quick look at its bytes the next time.
