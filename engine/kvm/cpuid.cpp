@@ -52,12 +52,14 @@ void set_topology_leaf(std::vector<kvm_cpuid_entry2>& table, std::uint32_t vp, s
   level(2, 0, 0, 0);
 }
 
-/// TLFS, "Hypervisor CPUID Leaves": the least that makes a guest use the frequency MSRs and the reference counter, so
-/// that it need not measure its clocks against a PIT.
-void add_hypervisor_leaves(std::vector<kvm_cpuid_entry2>& table, std::uint32_t vp_count) {
+/// TLFS, "Hypervisor CPUID Leaves": the least that makes a guest use the frequency MSRs, so that it need not measure its
+/// clocks against a PIT, and the reference TSC page, so that reading the time costs no exit. KVM implements them; it
+/// makes the page valid only on a host whose own clock is the time stamp counter.
+void add_hypervisor_leaves(std::vector<kvm_cpuid_entry2>& table, std::uint32_t vp_count, bool synic) {
   constexpr std::uint32_t kReferenceCounter = bit(1), kHypercallMsrs = bit(5), kVpIndex = bit(6),
-                          kFrequencyMsrs = bit(11);
-  constexpr std::uint32_t kEdxFrequencyMsrs = bit(8), kRelaxedTiming = bit(5);
+                          kReferenceTsc = bit(9), kFrequencyMsrs = bit(11);
+  constexpr std::uint32_t kSynicMsrs = bit(2), kPostMessages = bit(4), kSignalEvents = bit(5);
+  constexpr std::uint32_t kEdxFrequencyMsrs = bit(8), kRelaxedTiming = bit(5), kDeprecateAutoEoi = bit(9);
   const auto leaf = [&](std::uint32_t function, std::uint32_t eax, std::uint32_t ebx, std::uint32_t ecx,
                         std::uint32_t edx) {
     kvm_cpuid_entry2 entry = {};
@@ -71,8 +73,10 @@ void add_hypervisor_leaves(std::vector<kvm_cpuid_entry2>& table, std::uint32_t v
   leaf(0x40000000, 0x40000006, 0x7263694d, 0x666f736f, 0x76482074);  // "Microsoft Hv", as guests look for it
   leaf(0x40000001, 0x31237648, 0, 0, 0);                             // "Hv#1"
   leaf(0x40000002, 0, 0, 0, 0);
-  leaf(0x40000003, kReferenceCounter | kHypercallMsrs | kVpIndex | kFrequencyMsrs, 0, 0, kEdxFrequencyMsrs);
-  leaf(0x40000004, kRelaxedTiming, 0xffffffff, 0, 0);
+  leaf(0x40000003,
+       kReferenceCounter | kHypercallMsrs | kVpIndex | kReferenceTsc | kFrequencyMsrs | (synic ? kSynicMsrs : 0),
+       synic ? kPostMessages | kSignalEvents : 0, 0, kEdxFrequencyMsrs);
+  leaf(0x40000004, kRelaxedTiming | (synic ? kDeprecateAutoEoi : 0), 0xffffffff, 0, 0);
   leaf(0x40000005, vp_count, vp_count, 0, 0);
   leaf(0x40000006, 0, 0, 0, 0);
 }
@@ -140,7 +144,7 @@ Result<std::vector<kvm_cpuid_entry2>> supported_cpuid(int device) {
 }
 
 std::vector<kvm_cpuid_entry2> guest_cpuid(const std::vector<kvm_cpuid_entry2>& supported, std::uint32_t vp,
-                                          std::uint32_t vp_count) {
+                                          std::uint32_t vp_count, bool synic) {
   std::vector<kvm_cpuid_entry2> table;
   for (kvm_cpuid_entry2 entry : supported) {
     if (is_dropped(entry.function)) continue;
@@ -150,7 +154,7 @@ std::vector<kvm_cpuid_entry2> guest_cpuid(const std::vector<kvm_cpuid_entry2>& s
   const bool has_topology =
       std::ranges::any_of(supported, [](const auto& e) { return e.function == 0 && e.eax >= 0xb; });
   if (has_topology) set_topology_leaf(table, vp, vp_count);
-  add_hypervisor_leaves(table, vp_count);
+  add_hypervisor_leaves(table, vp_count, synic);
   return table;
 }
 

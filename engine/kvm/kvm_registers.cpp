@@ -204,6 +204,8 @@ std::optional<std::uint32_t> msr_of(RegisterName name) {
       return 0x40000002;
     case RegisterName::TimeReferenceCount:
       return 0x40000020;
+    case RegisterName::ReferenceTsc:
+      return 0x40000021;
     default:
       return std::nullopt;
   }

@@ -45,6 +45,7 @@ BULKHEAD_GUEST(timer)
 BULKHEAD_GUEST(start_second)
 BULKHEAD_GUEST(second)
 BULKHEAD_GUEST(hypervisor_leaves)
+BULKHEAD_GUEST(reference_tsc)
 BULKHEAD_GUEST(hypercall)
 BULKHEAD_GUEST(single_step)
 }  // namespace guests

@@ -268,6 +268,28 @@ GUEST hypervisor_leaves
 	DONE
 END hypervisor_leaves
 
+/* Reference TSC page at 0x200000, register read back; then reference counter, time stamp counter, reference counter. */
+GUEST reference_tsc
+	movl	$0x40000021, %ecx
+	movl	$0x200001, %eax
+	xorl	%edx, %edx
+	wrmsr
+	rdmsr
+	movl	%eax, 0x100000
+	movl	%edx, 0x100004
+	movl	$0x40000020, %ecx
+	rdmsr
+	movl	%eax, 0x100010
+	movl	%edx, 0x100014
+	rdtsc
+	movl	%eax, 0x100020
+	movl	%edx, 0x100024
+	rdmsr
+	movl	%eax, 0x100030
+	movl	%edx, 0x100034
+	DONE
+END reference_tsc
+
 /* With an identity and the hypercall page at 0x200000: call 0x7abc, which nobody knows. */
 GUEST hypercall
 	movl	$0x40000000, %ecx
