@@ -23,8 +23,7 @@ std::uint64_t end_of_direct_map() { return std::max(boot.information.memory.end_
 std::uint64_t page_of(const std::byte* address) { return reinterpret_cast<std::uint64_t>(address) / kPageSize; }
 
 void map(PageTable<HostFormat>& table, std::uint64_t page, Frame frame, PageSize size, PageRights rights) {
-  if (!table.map(page, frame, size, rights, boot.reserve))
-    fail("cannot build the hypervisor's page tables");
+  if (!table.map(page, frame, size, rights, boot.reserve)) fail("cannot build the hypervisor's page tables");
 }
 
 PageRights rights_of(std::uint64_t page) {

@@ -64,8 +64,8 @@ void choose_place(const Bookkeeping& bookkeeping) {
   const auto image_frames = static_cast<std::uint64_t>(resident_end - image_start) / kPageSize;
   const std::uint64_t processors = std::max<std::uint64_t>(boot.acpi.processor_count, 1);
   constexpr std::uint64_t kOwn = 2;  // to begin splitting the root's pages with
-  const std::uint64_t body = image_frames + frames_for_tables() + processors * kFramesPerProcessor + kOwn +
-                             bookkeeping.pages();
+  const std::uint64_t body =
+      image_frames + frames_for_tables() + processors * kFramesPerProcessor + kOwn + bookkeeping.pages();
   // Each 2 MiB that the hypervisor's memory begins needs a table for its 4 KiB pages in the root's view; one is counted already.
   boot.frame_count = body + (body - 1) / kPagesPerLargePage;
   const std::uint64_t size = boot.frame_count * kPageSize;

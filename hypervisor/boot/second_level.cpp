@@ -21,8 +21,8 @@ constexpr std::uint64_t kPagesPer1GiB = pages_in(PageSize::k1GiB);
 constexpr std::uint64_t kAddressablePages = (1ull << 40) / kPageSize;
 
 void replace(PageTable<NestedFormat>& table, std::uint64_t page, Frame frame, PageSize size) {
-  const bool done = table.split(page, size, boot.reserve) &&
-                    table.replace(page, frame, {.write = false, .execute = false}, size);
+  const bool done =
+      table.split(page, size, boot.reserve) && table.replace(page, frame, {.write = false, .execute = false}, size);
   if (!done) fail("cannot build the root's second-level table");
 }
 

@@ -147,9 +147,7 @@ class PageTable {
   }
 
   /// Changes what the leaf of this size at `page` maps. It must have been split off.
-  std::expected<PageMapping, PageTableError> replace(std::uint64_t page,
-                                                     Frame frame,
-                                                     PageRights rights,
+  std::expected<PageMapping, PageTableError> replace(std::uint64_t page, Frame frame, PageRights rights,
                                                      PageSize size = PageSize::k4KiB) {
     const Position position = find(page);
     const std::uint64_t old = load(position.entry);

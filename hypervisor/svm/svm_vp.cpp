@@ -6,6 +6,7 @@
 #include "hypervisor/machine.hpp"
 #include "hypervisor/processor/console.hpp"
 #include "hypervisor/processor/logical_processor.hpp"
+#include "hypervisor/processor/nmi_source.hpp"
 #include "hypervisor/processor/privileged.hpp"
 #include "hypervisor/svm/svm.hpp"
 
@@ -249,7 +250,7 @@ bool SvmVp::exit_for_nmi(LogicalProcessor& processor) {
   privileged::disable_interrupts();
   const bool ours = processors::take_nmi(processor, signals);
   if (role_ == Role::Child) privileged::enable_interrupts();
-  if (!ours || (signals & kSignalNmi)) processor.root_nmi = true;
+  if (!ours || (signals & kSignalNmi) || nmi_source::is_active()) processor.root_nmi = true;
   if (role_ == Role::Child && (processor.root_nmi || (signals & kSignalStartup))) {
     return finish(ExitReason::PhysicalInterrupt);
   }
