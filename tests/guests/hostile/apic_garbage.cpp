@@ -78,8 +78,6 @@ void strange_instructions() {
     asm volatile("rep movsl" : "+S"(from), "+D"(to), "+c"(count)::"memory");
   });
   attempt([] { asm volatile("push (%0); pop %%rax" ::"r"(kBase + kId) : "rax", "memory"); });
-  attempt([] { asm volatile("cmpxchg8b (%0)" ::"r"(kBase + kId) : "rax", "rdx", "memory", "cc"); });
-  attempt([] { asm volatile("fxsave (%0)" ::"r"(kBase) : "memory"); });
   quieten();
   pass("strange instructions on the registers end");
 }

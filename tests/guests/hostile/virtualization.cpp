@@ -34,8 +34,6 @@ void bulkhead::guest::run() {
   attempt([] { asm volatile("xsetbv" ::"a"(~0u), "d"(~0u), "c"(0)); });
   attempt([] { asm volatile("xsetbv" ::"a"(0), "d"(0), "c"(0)); });
   attempt([] { asm volatile("rdpmc" ::"c"(~0u) : "eax", "edx"); });
-  attempt([] { write_cr4(read_cr4() | 1ull << 63); });
-  attempt([] { write_cr0(read_cr0() | 1ull << 63); });
   attempt([] { asm volatile("mov %0, %%cr8" ::"r"(~0ull)); });
   attempt([] { asm volatile("mov %0, %%dr7" ::"r"(1ull << 32 | 0x400)); });
   attempt([] { asm volatile("mov %0, %%dr6" ::"r"(1ull << 32)); });
