@@ -81,7 +81,9 @@ template <typename Entry>
 bool Walk<Entry>::is_reserved(std::uint64_t entry, unsigned level, bool leaf) const {
   // A 4 MiB page has physical address bits 39-32 in bits 20-13; the rest of the way to bit 22 must be zero.
   if constexpr (!kWide) return leaf && level == 2 && (entry & (1u << 21));
-  if (form_.is_pae && level == 3) return entry & (reserved_ | kNoExecute | bits(1, 2) | bits(5, 8));
+  // The processor checked these when CR3 was loaded. Bit 5 should be zero, but emulated processors set it as if it were
+  // the accessed bit.
+  if (form_.is_pae && level == 3) return entry & (reserved_ | kNoExecute | bits(1, 2) | bits(6, 8));
   if (entry & reserved_) return true;
   if (!(entry & kLarge) || level == 1) return false;
   return leaf ? (entry & bits(13, 12 + 9 * (level - 1) - 1)) != 0 : level >= 4;
