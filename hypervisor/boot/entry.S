@@ -35,6 +35,9 @@ multiboot2:
         .balign 8
         .short 6, 0  // modules page aligned
         .long 8
+        .short 5, 1  // a framebuffer of any kind, if there is one
+        .long 20, 0, 0, 0
+        .balign 8
         .short 0, 0
         .long 8
 multiboot2_end:

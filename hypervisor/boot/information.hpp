@@ -8,11 +8,13 @@
 #include <cstdint>
 #include <span>
 
+#include "hypervisor/root/linux_image.hpp"
 #include "hypervisor/root/memory_map.hpp"
 
 namespace bulkhead::hypervisor::boot {
 
 inline constexpr std::size_t kCommandLineSize = 2048;
+inline constexpr std::size_t kRsdpSize = 36;
 
 /// A file that the loader put in memory.
 struct Module {
@@ -27,7 +29,10 @@ struct Information {
   Module kernel;
   Module initial_ramdisk;  // empty: there is none
   std::array<char, kCommandLineSize> kernel_command_line{};
-  std::uint64_t rsdp = 0;  // physical address of ACPI's root pointer as the loader gives it; 0: to be looked for
+  std::uint64_t rsdp = 0;                        // physical address of `rsdp_copy`; 0: to be looked for
+  std::array<std::byte, kRsdpSize> rsdp_copy{};  // ACPI's root pointer as the loader gives it
+  root::Framebuffer framebuffer;
+  bool efi = false;  // the firmware is UEFI's
 };
 
 /// Reads what the loader left. `magic` and `address` are EAX and EBX of the loader. Returns what is wrong, or nullptr.

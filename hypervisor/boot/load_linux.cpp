@@ -3,7 +3,9 @@
 // Puts the root's kernel and initial RAM disk where the kernel wants them, and sets the boot processor's registers for Linux'
 // 32-bit entry: flat segments, paging off, RSI at boot_params.
 //
-//   low page 0: boot_params     1: command line     2: GDT
+//   low page 0: boot_params     1: command line     2: GDT, ACPI's root pointer
+//
+// A root that UEFI's firmware started gets its framebuffer and ACPI's root pointer, but not its runtime services.
 #include <algorithm>
 
 #include "hypervisor/boot/boot.hpp"
@@ -13,6 +15,7 @@ namespace bulkhead::hypervisor::boot {
 namespace {
 
 constexpr std::uint64_t kOneMiB = 0x100000;
+constexpr std::uint64_t kRsdpOffset = 64;  // in low page 2
 
 std::byte* at(std::uint64_t address) { return machine::frame_pointer(Frame{0}) + address; }
 
@@ -65,8 +68,16 @@ RootEntry load_linux(std::uint64_t low) {
   std::byte* parameters = at(low);
   std::byte* line = at(low + kPageSize);
   std::byte* gdt = at(low + 2 * kPageSize);
-  const root::LinuxPlacement placement{place, disk, static_cast<std::uint32_t>(boot.information.initial_ramdisk.size()),
-                                       static_cast<std::uint32_t>(low + kPageSize), boot.acpi.rsdp};
+  const std::uint64_t rsdp = low + 2 * kPageSize + kRsdpOffset;
+  std::memcpy(at(rsdp), at(boot.acpi.rsdp), kRsdpSize);
+  const root::LinuxPlacement placement{
+      .kernel = place,
+      .initial_ramdisk = disk,
+      .initial_ramdisk_size = static_cast<std::uint32_t>(boot.information.initial_ramdisk.size()),
+      .command_line = static_cast<std::uint32_t>(low + kPageSize),
+      // The loader's own is gone when the root looks for it.
+      .rsdp = boot.information.rsdp ? rsdp : boot.acpi.rsdp,
+      .framebuffer = boot.information.framebuffer};
   root::build_boot_parameters(file, placement, boot.information.memory,
                               *reinterpret_cast<root::BootParameters*>(parameters));
   std::memcpy(line, command_line.data(), command_line.size());

@@ -140,6 +140,7 @@ extern "C" [[noreturn]] void boot_main(std::uint32_t magic, std::uint32_t addres
 
   const auto low = boot.information.memory.lowest(kLowPages * kPageSize, kPageSize, kLowMemoryStart, kLowMemoryEnd);
   if (!low) fail("no free memory below 1 MiB");
+  if (boot.information.efi) console::line("started by UEFI firmware: the root gets no EFI runtime services");
   start_processors(*low + (kLowPages - 1) * kPageSize);
   LogicalProcessor& own = *processors::all[0];
   const RootEntry entry = load_linux(*low);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Multiboot Specification 0.6.96 section 3.3 and Multiboot2 Specification 2.0 section 3.6, "Boot information format".
+#include <algorithm>
 #include <cstring>
 
 #include "hypervisor/boot/information.hpp"
@@ -78,8 +79,40 @@ const char* read_memory_map2(const std::byte* tag, std::uint32_t size, Informati
   return nullptr;
 }
 
+/// A copy, because nobody keeps the loader's memory.
+void read_rsdp2(const std::byte* tag, std::uint32_t size, Information& information) {
+  std::memcpy(information.rsdp_copy.data(), tag + 8, std::min<std::size_t>(size - 8, kRsdpSize));
+  information.rsdp =
+      reinterpret_cast<std::uint64_t>(information.rsdp_copy.data()) - BULKHEAD_IMAGE_BASE + BULKHEAD_LOAD_BASE;
+}
+
+void read_framebuffer2(const std::byte* tag, std::uint32_t size, Information& information) {
+  constexpr std::uint8_t kDirectColour = 1;
+  constexpr std::uint32_t kDirectColourSize = 38;
+  if (size < kDirectColourSize || read<std::uint8_t>(tag + 29) != kDirectColour) return;
+  root::Framebuffer& framebuffer = information.framebuffer;
+  framebuffer.address = read<std::uint64_t>(tag + 8);
+  framebuffer.pitch = read<std::uint32_t>(tag + 16);
+  framebuffer.width = static_cast<std::uint16_t>(read<std::uint32_t>(tag + 20));
+  framebuffer.height = static_cast<std::uint16_t>(read<std::uint32_t>(tag + 24));
+  framebuffer.depth = read<std::uint8_t>(tag + 28);
+  const std::byte* channel = tag + 32;
+  for (root::Framebuffer::Channel& colour : framebuffer.colours) {
+    colour = {read<std::uint8_t>(channel), read<std::uint8_t>(channel + 1)};
+    channel += 2;
+  }
+}
+
 const char* read_multiboot2(const std::byte* info, Information& information) {
-  enum Tag : std::uint32_t { End = 0, Module = 3, MemoryMap = 6, AcpiOld = 14, AcpiNew = 15 };
+  enum Tag : std::uint32_t {
+    End = 0,
+    Module = 3,
+    MemoryMap = 6,
+    Framebuffer = 8,
+    Efi64 = 12,
+    AcpiOld = 14,
+    AcpiNew = 15
+  };
   const auto total = read<std::uint32_t>(info);
   unsigned modules = 0;
   for (std::uint32_t offset = 8; offset + 8 <= total;) {
@@ -96,7 +129,11 @@ const char* read_multiboot2(const std::byte* info, Information& information) {
     } else if (type == Tag::MemoryMap) {
       if (const char* error = read_memory_map2(tag, size, information)) return error;
     } else if (type == Tag::AcpiNew || (type == Tag::AcpiOld && information.rsdp == 0)) {
-      information.rsdp = reinterpret_cast<std::uint64_t>(tag + 8) - BULKHEAD_DIRECT_MAP;
+      read_rsdp2(tag, size, information);
+    } else if (type == Tag::Framebuffer) {
+      read_framebuffer2(tag, size, information);
+    } else if (type == Tag::Efi64) {
+      information.efi = true;
     }
     offset += (size + 7) & ~7u;
   }

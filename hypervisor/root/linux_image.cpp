@@ -51,6 +51,36 @@ void write(BootParameters& to, std::size_t offset, T value) {
   std::memcpy(to.data() + offset, &value, sizeof value);
 }
 
+/// VGA text mode 3, as a BIOS leaves it.
+void write_text_screen(BootParameters& parameters) {
+  write<std::uint8_t>(parameters, kScreenInfo + 0x06, 3);
+  write<std::uint8_t>(parameters, kScreenInfo + 0x07, 80);
+  write<std::uint8_t>(parameters, kScreenInfo + 0x0e, 25);
+  write<std::uint8_t>(parameters, kScreenInfo + 0x0f, 1);
+  write<std::uint16_t>(parameters, kScreenInfo + 0x10, 16);
+}
+
+void write_framebuffer(BootParameters& parameters, const Framebuffer& framebuffer) {
+  constexpr std::uint8_t kLinearFramebuffer = 0x23;
+  constexpr std::uint32_t kLongAddress = 1u << 1;
+  constexpr std::uint64_t kSizeUnit = 0x10000;
+  const std::uint64_t size = std::uint64_t{framebuffer.pitch} * framebuffer.height;
+  write(parameters, kScreenInfo + 0x0f, kLinearFramebuffer);
+  write(parameters, kScreenInfo + 0x12, framebuffer.width);
+  write(parameters, kScreenInfo + 0x14, framebuffer.height);
+  write<std::uint16_t>(parameters, kScreenInfo + 0x16, framebuffer.depth);
+  write(parameters, kScreenInfo + 0x18, static_cast<std::uint32_t>(framebuffer.address));
+  write(parameters, kScreenInfo + 0x1c, static_cast<std::uint32_t>((size + kSizeUnit - 1) / kSizeUnit));
+  write(parameters, kScreenInfo + 0x24, static_cast<std::uint16_t>(framebuffer.pitch));
+  std::size_t offset = kScreenInfo + 0x26;
+  for (const Framebuffer::Channel& channel : framebuffer.colours) {
+    write(parameters, offset++, channel.size);
+    write(parameters, offset++, channel.position);
+  }
+  write(parameters, kScreenInfo + 0x36, framebuffer.address >> 32 ? kLongAddress : 0u);
+  write(parameters, kScreenInfo + 0x3a, static_cast<std::uint32_t>(framebuffer.address >> 32));
+}
+
 }  // namespace
 
 std::expected<LinuxImage, const char*> read_linux_image(std::span<const std::byte> file) {
@@ -94,12 +124,11 @@ void build_boot_parameters(std::span<const std::byte> file, const LinuxPlacement
   write(parameters, kCommandLinePointer, placement.command_line);
   write(parameters, kAcpiRsdp, placement.rsdp);
 
-  // VGA text mode 3, as a BIOS leaves it.
-  write<std::uint8_t>(parameters, kScreenInfo + 0x06, 3);
-  write<std::uint8_t>(parameters, kScreenInfo + 0x07, 80);
-  write<std::uint8_t>(parameters, kScreenInfo + 0x0e, 25);
-  write<std::uint8_t>(parameters, kScreenInfo + 0x0f, 1);
-  write<std::uint16_t>(parameters, kScreenInfo + 0x10, 16);
+  if (placement.framebuffer.width != 0) {
+    write_framebuffer(parameters, placement.framebuffer);
+  } else {
+    write_text_screen(parameters);
+  }
 
   std::size_t offset = kE820Table;
   for (const MemoryRange& range : memory.ranges()) {

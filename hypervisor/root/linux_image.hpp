@@ -34,12 +34,27 @@ std::expected<LinuxImage, const char*> read_linux_image(std::span<const std::byt
 /// boot_params, "the zero page".
 using BootParameters = std::array<std::byte, 4096>;
 
+/// A linear framebuffer that the firmware set up.
+struct Framebuffer {
+  std::uint64_t address = 0;
+  std::uint32_t pitch = 0;  // bytes from line to line
+  std::uint16_t width = 0;  // 0: there is none
+  std::uint16_t height = 0;
+  std::uint8_t depth = 0;  // bits of a pixel
+  struct Channel {
+    std::uint8_t position = 0;  // of the lowest bit
+    std::uint8_t size = 0;
+  };
+  std::array<Channel, 3> colours{};  // red, green, blue
+};
+
 struct LinuxPlacement {
   std::uint64_t kernel;
   std::uint64_t initial_ramdisk;
   std::uint32_t initial_ramdisk_size;
   std::uint32_t command_line;
   std::uint64_t rsdp;
+  Framebuffer framebuffer{};
 };
 
 /// Fills `parameters` from the file's header, the placement and the memory map.

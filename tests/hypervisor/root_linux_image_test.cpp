@@ -97,6 +97,29 @@ TEST_F(LinuxImageTest, BootParametersHoldThePlacementAndTheMemoryMap) {
   EXPECT_EQ(get<std::uint32_t>(parameters, 0x2d0 + 36), 2u);
 }
 
+TEST_F(LinuxImageTest, BootParametersHoldTheFramebufferOfTheFirmware) {
+  LinuxPlacement placement{0x1000000, 0, 0, 0x11000, 0xf0000};
+  placement.framebuffer = {0x12'80000000, 4096, 1024, 768, 32, {{{16, 8}, {8, 8}, {0, 8}}}};
+  BootParameters parameters;
+  build_boot_parameters(file, placement, MemoryMap(), parameters);
+  const auto read = [&]<typename T>(std::size_t offset, T) {
+    T value;
+    std::memcpy(&value, parameters.data() + offset, sizeof value);
+    return value;
+  };
+  EXPECT_EQ(read(0x0f, std::uint8_t{}), 0x23);  // VIDEO_TYPE_VLFB
+  EXPECT_EQ(read(0x12, std::uint16_t{}), 1024);
+  EXPECT_EQ(read(0x14, std::uint16_t{}), 768);
+  EXPECT_EQ(read(0x16, std::uint16_t{}), 32);
+  EXPECT_EQ(read(0x18, std::uint32_t{}), 0x80000000);
+  EXPECT_EQ(read(0x1c, std::uint32_t{}), 48u);  // in units of 64 KiB
+  EXPECT_EQ(read(0x24, std::uint16_t{}), 4096);
+  EXPECT_EQ(read(0x26, std::uint8_t{}), 8);  // red: size, position
+  EXPECT_EQ(read(0x27, std::uint8_t{}), 16);
+  EXPECT_EQ(read(0x36, std::uint32_t{}), 2u);  // the address has 64 bits
+  EXPECT_EQ(read(0x3a, std::uint32_t{}), 0x12u);
+}
+
 TEST_F(LinuxImageTest, NothingBehindTheHeaderIsTakenFromTheFile) {
   set<std::uint8_t>(0x201, 0xff);
   set<std::uint64_t>(0x2d0, 0x1122334455667788);
