@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstring>
 
 #include "vmbus/control_plane.hpp"
 #include "vmbus/message_table.hpp"
@@ -27,8 +28,8 @@ std::span<const std::uint8_t> bytes_of(const T& value) {
 
 template <typename T>
 T value_of(const state::SavedBytes& bytes) {
-  T value;
-  std::ranges::copy(bytes, static_cast<std::uint8_t*>(static_cast<void*>(&value)));
+  T value{};
+  std::memcpy(&value, bytes.data(), std::min(bytes.size(), sizeof value));
   return value;
 }
 
