@@ -69,7 +69,7 @@ const struct vid_memory_run *vid_memory_find(const struct vid_memory *memory, u6
 struct vid_partition {
 	struct kref references;
 	struct list_head node; /* of the list of all */
-	u64 id; /* the hypervisor's; 0 when torn down */
+	u64 id; /* the hypervisor's; 0 if it made none */
 	struct mutex lock;
 	bool torn_down;
 	struct maple_tree mappings; /* GPA page -> struct vid_mapping */

@@ -6,7 +6,6 @@
 #include <linux/io.h>
 #include <linux/minmax.h>
 #include <linux/printk.h>
-#include <linux/sched/signal.h>
 #include <linux/string.h>
 #include <asm/cpufeature.h>
 #include <asm/processor.h>
@@ -33,7 +32,8 @@ u64 vid_hypercall_deposit(u64 pool, u64 control, u64 input, u64 output)
 		result = vid_hypercall(control, input, output);
 		if (vid_result_status(result) != HV_STATUS_INSUFFICIENT_MEMORY)
 			return result;
-		if (deposited >= DEPOSIT_LIMIT || fatal_signal_pending(current) || vid_deposit(pool, step))
+		/* No look at signals: a process that is killed must still get through its tear-down. */
+		if (deposited >= DEPOSIT_LIMIT || vid_deposit(pool, step))
 			return result;
 		deposited += step;
 		step = min(step * 2, DEPOSIT_MOST);
@@ -151,6 +151,8 @@ int vid_hypervisor_remove_leftovers(void)
 		if (!vid_hypervisor_delete_partition(id))
 			previous = id;
 	}
+	/* And what it lent to the hypervisor for itself. */
+	vid_withdraw(HV_PARTITION_ID_SELF);
 	free_page((unsigned long)page);
 	return 0;
 }

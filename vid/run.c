@@ -179,7 +179,8 @@ int vid_vp_run(struct vid_vp *vp)
 
 	if (!mutex_trylock(&vp->lock))
 		return -EBUSY;
-	WRITE_ONCE(vp->runner, current);
+	/* Before the first look at the flags: who sets one and sees no runner relies on that look. */
+	smp_store_mb(vp->runner, current);
 	for (;;) {
 		if (need_resched())
 			cond_resched();
