@@ -20,6 +20,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <random>
 #include <span>
 #include <string>
 #include <thread>
@@ -95,14 +96,16 @@ std::byte* allocate(std::size_t size, int protection = PROT_READ | PROT_WRITE) {
 
 /// A partition with memory from 0 on and one VP in real mode at its code.
 struct Child {
-  std::byte* memory = nullptr;
+  std::byte* memory;
+  bool owns_memory;
   Descriptor memory_object, partition, vp;
   InterceptMessage* message = nullptr;
   RegisterPage* registers = nullptr;
   void* pages = MAP_FAILED;
 
-  Child(const Descriptor& device, std::span<const std::uint8_t> code) {
-    memory = allocate(kMemorySize);
+  /// In memory of its own, or in the caller's.
+  Child(const Descriptor& device, std::span<const std::uint8_t> code, std::byte* place = nullptr)
+      : memory(place ? place : allocate(kMemorySize)), owns_memory(place == nullptr) {
     std::memcpy(memory + kCodeAddress, code.data(), code.size());
     memory_object =
         Descriptor(call(device, BULKHEAD_CREATE_MEMORY,
@@ -122,7 +125,7 @@ struct Child {
   Child(const Child&) = delete;
   ~Child() {
     if (pages != MAP_FAILED) ::munmap(pages, BULKHEAD_VP_MMAP_SIZE);
-    if (memory) ::munmap(memory, kMemorySize);
+    if (memory && owns_memory) ::munmap(memory, kMemorySize);
   }
 
   bool good() const { return memory_object.get() >= 0 && partition.get() >= 0 && vp.get() >= 0 && registers; }
@@ -368,16 +371,76 @@ void test_kill(const Descriptor& device) {
         "SIGKILL of a process in RUN_VP leaves nothing");
 }
 
-std::uint64_t free_memory() {
+/// A process that creates, runs and destroys without a pause is killed at whatever it is doing.
+void test_random_kill(const Descriptor& device) {
+  const hv_bulkhead_information before = information(device);
+  std::minstd_rand random(1);
+  for (int round = 0; round < 60; ++round) {
+    const pid_t process = ::fork();
+    if (process == 0) {
+      for (;;) {
+        Child child(device, round % 2 ? std::span<const std::uint8_t>(kPortWrite) : kSpin);
+        if (child.good() && (round % 2 || round % 3)) child.run();
+      }
+    }
+    ::usleep(random() % 40000);
+    ::kill(process, SIGKILL);
+    ::waitpid(process, nullptr, 0);
+  }
+  const hv_bulkhead_information after = information(device);
+  check(after.partitions == before.partitions && after.deposited_pages == before.deposited_pages,
+        "SIGKILL at random moments leaves nothing");
+}
+
+/// A figure of a file that has "NAME: VALUE kB" lines.
+std::uint64_t kilobytes_of(const char* path, const std::string& name) {
   char line[128];
   std::uint64_t kilobytes = 0;
-  std::FILE* file = std::fopen("/proc/meminfo", "r");
+  std::FILE* file = std::fopen(path, "r");
   while (file && std::fgets(line, sizeof(line), file)) {
     unsigned long long value;
-    if (std::sscanf(line, "MemFree: %llu", &value) == 1) kilobytes = value;
+    if (std::sscanf(line, (name + ": %llu").c_str(), &value) == 1) kilobytes = value;
   }
   if (file) std::fclose(file);
   return kilobytes;
+}
+std::uint64_t free_memory() { return kilobytes_of("/proc/meminfo", "MemFree"); }
+std::uint64_t pinned_memory() { return kilobytes_of("/proc/self/status", "VmPin"); }
+
+void test_pinning(const Descriptor& device) {
+  constexpr std::uint64_t kSize = 8u << 20;
+  std::byte* memory = allocate(kSize);
+  const auto address = reinterpret_cast<std::uint64_t>(memory);
+  {
+    const Descriptor pinned(call(device, BULKHEAD_CREATE_MEMORY, bulkhead_create_memory{address, kSize, 0, 0}));
+    check(pinned.get() >= 0 && pinned_memory() == kSize / 1024, "pinned memory is on the process's account");
+  }
+  check(pinned_memory() == 0, "and no longer when it is closed");
+  // The last page is not there: what was pinned before it goes back.
+  ::munmap(memory + kSize - 4096, 4096);
+  check_refused(call(device, BULKHEAD_CREATE_MEMORY, bulkhead_create_memory{address, kSize, 0, 0}), EFAULT,
+                "memory whose last page is not mapped");
+  check(pinned_memory() == 0, "after that nothing is pinned");
+  ::munmap(memory, kSize - 4096);
+}
+
+void test_large_pages(const Descriptor& device, int flags, const std::string& which) {
+  constexpr std::size_t kLarge = 2u << 20;
+  void* place =
+      ::mmap(nullptr, kMemorySize + kLarge, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | flags, -1, 0);
+  if (place == MAP_FAILED) {
+    std::printf("SKIP %s: there are none\n", which.c_str());
+    return;
+  }
+  const auto start = (reinterpret_cast<std::uint64_t>(place) + kLarge - 1) & ~(kLarge - 1);
+  ::madvise(reinterpret_cast<void*>(start), kMemorySize, MADV_HUGEPAGE);
+  auto* memory = reinterpret_cast<std::byte*>(start);
+  {
+    Child child(device, kPortWrite, memory);
+    check(runs_to_port(child), "a child in " + which);
+  }
+  check(pinned_memory() == 0, which + " are not pinned after it");
+  ::munmap(place, kMemorySize + kLarge);
 }
 
 void test_cycles(const Descriptor& device, unsigned cycles) {
@@ -420,6 +483,10 @@ int main(int argument_count, char** arguments) {
   test_stop(device, kHalt, "is halted");
   test_closing(device);
   test_kill(device);
+  test_random_kill(device);
+  test_pinning(device);
+  test_large_pages(device, 0, "transparent large pages");
+  test_large_pages(device, MAP_HUGETLB, "reserved large pages");
   test_cycles(device, argument_count > 1 ? static_cast<unsigned>(std::atoi(arguments[1])) : 20);
   return failures ? 1 : 0;
 }
