@@ -22,7 +22,7 @@ volatile std::uint64_t count_at_interrupt;
 /// Ends the string instruction that it finds under way: it goes on with a count of one.
 void on_timer(InterruptFrame& frame) {
   constexpr std::uint8_t kRep = 0xf3;
-  if (memory_read<std::uint8_t>(frame.rip) == kRep && frame.rcx != kEndless) {
+  if (memory_read<std::uint8_t>(frame.rip) == kRep && frame.rcx != kEndless && !count_at_interrupt) {
     count_at_interrupt = frame.rcx;
     frame.rcx = 1;
   }
