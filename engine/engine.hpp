@@ -19,6 +19,7 @@
 #include "abi/interrupt_message.hpp"
 #include "abi/register.hpp"
 #include "engine/guest_memory.hpp"
+#include "engine/synic.hpp"
 #include "error/error.hpp"
 
 namespace bulkhead::engine {
@@ -93,6 +94,7 @@ enum class MemoryAccess : std::uint8_t { ReadExecute, ReadWriteExecute };
 
 struct PartitionSettings {
   std::uint32_t vp_count = 1;  // processors are numbered from 0; the APIC id is the number
+  bool synic = false;          // the processors have SynICs; only if Capabilities::synic
 };
 
 class Partition {
@@ -112,12 +114,22 @@ class Partition {
   /// From any thread: the messages that the machine's level-triggered inputs send now, so that their end is reported
   /// (EoiExit). An engine that knows this from the interrupts themselves does nothing.
   virtual void set_level_messages(std::span<const abi::InterruptMessage> messages) = 0;
+
+  // The following are for partitions with SynICs; without them there is nothing to hear, and messages are refused.
+
+  /// While no processor runs. The listener must live until another one, or none (null), takes its place.
+  virtual void set_synic_listener(SynicListener*) {}
+  /// From any thread. Puts the message into its slot if that is free, and interrupts the VP.
+  virtual SynicStatus post_message(abi::VpIndex, abi::Sint, const abi::SynicMessage&) { return SynicStatus::Refused; }
+  /// From any thread. Sets the event flag, 0 to 2047, and interrupts the VP if it was clear.
+  virtual SynicStatus signal_event(abi::VpIndex, abi::Sint, std::uint16_t) { return SynicStatus::Refused; }
 };
 
 struct Capabilities {
   std::string name;             // "native", "kvm"
   std::uint32_t maximum_vps;    // per partition
   std::uint64_t tsc_frequency;  // Hz, of the guest; 0: not known
+  bool synic = false;           // partitions can have SynICs
 };
 
 class Engine {

@@ -15,8 +15,8 @@ namespace bulkhead::engine::kvm {
 /// What KVM_GET_SUPPORTED_CPUID says, and the features besides that this kernel has with a split irqchip.
 Result<std::vector<kvm_cpuid_entry2>> supported_cpuid(int device);
 
-/// The table of processor `vp` of `vp_count`.
+/// The table of processor `vp` of `vp_count`, with or without a SynIC.
 std::vector<kvm_cpuid_entry2> guest_cpuid(const std::vector<kvm_cpuid_entry2>& supported, std::uint32_t vp,
-                                          std::uint32_t vp_count);
+                                          std::uint32_t vp_count, bool synic = false);
 
 }  // namespace bulkhead::engine::kvm

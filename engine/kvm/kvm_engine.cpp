@@ -92,6 +92,7 @@ class KvmEngine final : public Engine {
       return fail(fmt::format("a machine has 1 to {} virtual processors here, not {}", capabilities_.maximum_vps,
                               settings.vp_count));
     }
+    if (settings.synic && !capabilities_.synic) return fail("this kernel's KVM lacks SynICs");
     return KvmPartition::create(device_.get(), settings, cpuid_);
   }
 
@@ -109,6 +110,12 @@ std::uint64_t guest_tsc_frequency(int device) {
   if (!processor.is_open()) return 0;
   const int kilohertz = ioctl(processor.get(), KVM_GET_TSC_KHZ, 0);
   return kilohertz > 0 ? static_cast<std::uint64_t>(kilohertz) * 1000 : 0;
+}
+
+/// Everything that KvmSynic needs of the kernel.
+bool has_synic(int device) {
+  const auto has = [&](int capability) { return ioctl(device, KVM_CHECK_EXTENSION, capability) > 0; };
+  return has(KVM_CAP_HYPERV_SYNIC2) && has(KVM_CAP_X86_USER_SPACE_MSR) && has(KVM_CAP_X86_MSR_FILTER);
 }
 
 }  // namespace
@@ -133,7 +140,8 @@ Result<std::unique_ptr<Engine>> open_engine_at(const char* path) {
   const int maximum = std::min(ioctl(device.get(), KVM_CHECK_EXTENSION, KVM_CAP_MAX_VCPUS), 255);
   Capabilities capabilities{.name = "kvm",
                             .maximum_vps = static_cast<std::uint32_t>(std::max(maximum, 1)),
-                            .tsc_frequency = guest_tsc_frequency(device.get())};
+                            .tsc_frequency = guest_tsc_frequency(device.get()),
+                            .synic = has_synic(device.get())};
   return std::make_unique<KvmEngine>(std::move(device), std::move(*cpuid), std::move(capabilities));
 }
 

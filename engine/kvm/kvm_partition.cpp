@@ -41,11 +41,37 @@ Result<std::unique_ptr<Partition>> KvmPartition::create(int device, const Partit
   if (run_size < static_cast<int>(sizeof(kvm_run))) {
     return std::unexpected(Error::from_errno("cannot ask KVM for the size of a processor's shared state", errno));
   }
-  return std::unique_ptr<Partition>(
+  std::unique_ptr<KvmPartition> partition(
       new KvmPartition(std::move(machine), static_cast<std::size_t>(run_size), settings, cpuid));
+  if (settings.synic) {
+    if (auto enabled = partition->enable_synic(); !enabled) return std::unexpected(enabled.error());
+  }
+  return partition;
+}
+
+Result<> KvmPartition::enable_synic() {
+  synic_ = std::make_unique<KvmSynic>(machine_.get(), settings_.vp_count, kReportedRoutes);
+  if (!KvmSynic::filter_end_of_message(machine_.get())) {
+    return std::unexpected(Error::from_errno("cannot hear of the messages that a guest has taken", errno));
+  }
+  if (!write_routes()) return std::unexpected(Error::from_errno("cannot route synthetic interrupts", errno));
+  return {};
+}
+
+void KvmPartition::set_synic_listener(SynicListener* listener) {
+  if (synic_) synic_->set_listener(listener);
+}
+
+SynicStatus KvmPartition::post_message(abi::VpIndex vp, abi::Sint sint, const abi::SynicMessage& message) {
+  return synic_ ? synic_->post_message(vp, sint, message) : SynicStatus::Refused;
+}
+
+SynicStatus KvmPartition::signal_event(abi::VpIndex vp, abi::Sint sint, std::uint16_t flag) {
+  return synic_ ? synic_->signal_event(vp, sint, flag) : SynicStatus::Refused;
 }
 
 Result<> KvmPartition::map_memory(GuestMemory& memory) {
+  if (synic_) synic_->set_memory(memory);
   std::uint32_t slot = 0;
   for (const auto& region : memory.regions()) {
     kvm_userspace_memory_region mapping = {};
@@ -70,7 +96,7 @@ Result<std::unique_ptr<VirtualProcessor>> KvmPartition::create_vp(std::uint32_t 
     return std::unexpected(Error::from_errno(fmt::format("cannot create virtual processor {}", index), errno));
   }
   return KvmVirtualProcessor::create(std::move(processor), run_size_, index,
-                                     guest_cpuid(cpuid_, index, settings_.vp_count));
+                                     guest_cpuid(cpuid_, index, settings_.vp_count, settings_.synic), synic_.get());
 }
 
 void KvmPartition::send_interrupt(abi::InterruptMessage message) {
@@ -88,20 +114,29 @@ void KvmPartition::set_level_messages(std::span<const abi::InterruptMessage> mes
   if (std::ranges::equal(reported, level_messages_)) return;
   level_messages_.assign(reported.begin(), reported.end());
 
-  std::vector<std::uint8_t> storage(sizeof(kvm_irq_routing) + reported.size() * sizeof(kvm_irq_routing_entry));
-  auto* table = reinterpret_cast<kvm_irq_routing*>(storage.data());
-  table->nr = static_cast<std::uint32_t>(reported.size());
-  for (std::size_t input = 0; input < reported.size(); ++input) {
-    kvm_irq_routing_entry& entry = table->entries[input];
-    entry.gsi = static_cast<std::uint32_t>(input);
-    entry.type = KVM_IRQ_ROUTING_MSI;
-    entry.u.msi.address_lo = static_cast<std::uint32_t>(reported[input].address);
-    entry.u.msi.address_hi = static_cast<std::uint32_t>(reported[input].address >> 32);
-    entry.u.msi.data = reported[input].data;
-  }
   // Refused only for entries of an unknown type or flag, which these are not, or without memory; then the ends of
   // interrupts go unreported until the next change, as they do for a message that was not announced.
-  if (ioctl(machine_.get(), KVM_SET_GSI_ROUTING, table) < 0) level_messages_.clear();
+  if (!write_routes()) level_messages_.clear();
+}
+
+bool KvmPartition::write_routes() {
+  std::vector<kvm_irq_routing_entry> routes;
+  for (std::size_t input = 0; input < level_messages_.size(); ++input) {
+    kvm_irq_routing_entry entry = {};
+    entry.gsi = static_cast<std::uint32_t>(input);
+    entry.type = KVM_IRQ_ROUTING_MSI;
+    entry.u.msi.address_lo = static_cast<std::uint32_t>(level_messages_[input].address);
+    entry.u.msi.address_hi = static_cast<std::uint32_t>(level_messages_[input].address >> 32);
+    entry.u.msi.data = level_messages_[input].data;
+    routes.push_back(entry);
+  }
+  if (synic_) synic_->append_routes(routes);
+
+  std::vector<std::uint8_t> storage(sizeof(kvm_irq_routing) + routes.size() * sizeof(kvm_irq_routing_entry));
+  auto* table = reinterpret_cast<kvm_irq_routing*>(storage.data());
+  table->nr = static_cast<std::uint32_t>(routes.size());
+  std::ranges::copy(routes, table->entries);
+  return ioctl(machine_.get(), KVM_SET_GSI_ROUTING, table) >= 0;
 }
 
 }  // namespace bulkhead::engine::kvm

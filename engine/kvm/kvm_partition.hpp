@@ -9,6 +9,7 @@
 #include "engine/engine.hpp"
 #include "engine/file_descriptor.hpp"
 #include "engine/kvm/kvm_abi.hpp"
+#include "engine/kvm/kvm_synic.hpp"
 
 namespace bulkhead::engine::kvm {
 
@@ -26,10 +27,16 @@ class KvmPartition final : public Partition {
   Result<std::unique_ptr<VirtualProcessor>> create_vp(std::uint32_t index) override;
   void send_interrupt(abi::InterruptMessage message) override;
   void set_level_messages(std::span<const abi::InterruptMessage> messages) override;
+  void set_synic_listener(SynicListener* listener) override;
+  SynicStatus post_message(abi::VpIndex vp, abi::Sint sint, const abi::SynicMessage& message) override;
+  SynicStatus signal_event(abi::VpIndex vp, abi::Sint sint, std::uint16_t flag) override;
 
  private:
   KvmPartition(FileDescriptor machine, std::size_t run_size, const PartitionSettings& settings,
                const std::vector<kvm_cpuid_entry2>& cpuid);
+
+  Result<> enable_synic();
+  bool write_routes();
 
   FileDescriptor machine_;
   std::size_t run_size_;
@@ -38,6 +45,7 @@ class KvmPartition final : public Partition {
 
   std::mutex routing_mutex_;
   std::vector<abi::InterruptMessage> level_messages_;
+  std::unique_ptr<KvmSynic> synic_;  // or none
 };
 
 }  // namespace bulkhead::engine::kvm

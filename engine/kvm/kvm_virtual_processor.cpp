@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <csignal>
 #include <cstring>
@@ -54,7 +55,8 @@ KvmVirtualProcessor::KvmVirtualProcessor(FileDescriptor processor, MappedMemory 
 
 Result<std::unique_ptr<VirtualProcessor>> KvmVirtualProcessor::create(FileDescriptor processor, std::size_t run_size,
                                                                       std::uint32_t index,
-                                                                      const std::vector<kvm_cpuid_entry2>& cpuid) {
+                                                                      const std::vector<kvm_cpuid_entry2>& cpuid,
+                                                                      KvmSynic* synic) {
   install_kick_handler();
   const std::string attempt = fmt::format("cannot set up virtual processor {}", index);
   MappedMemory shared = MappedMemory::map(processor.get(), run_size);
@@ -65,7 +67,16 @@ Result<std::unique_ptr<VirtualProcessor>> KvmVirtualProcessor::create(FileDescri
   table->nent = static_cast<std::uint32_t>(cpuid.size());
   std::ranges::copy(cpuid, table->entries);
   if (ioctl(processor.get(), KVM_SET_CPUID2, table) < 0) return std::unexpected(Error::from_errno(attempt, errno));
-  return std::unique_ptr<VirtualProcessor>(new KvmVirtualProcessor(std::move(processor), std::move(shared), index));
+  if (synic != nullptr) {
+    kvm_enable_cap enable = {};
+    enable.cap = KVM_CAP_HYPERV_SYNIC2;
+    if (ioctl(processor.get(), KVM_ENABLE_CAP, &enable) < 0) {
+      return std::unexpected(Error::from_errno(attempt + " with a SynIC", errno));
+    }
+  }
+  std::unique_ptr<KvmVirtualProcessor> vp(new KvmVirtualProcessor(std::move(processor), std::move(shared), index));
+  vp->synic_ = synic;
+  return vp;
 }
 
 void KvmVirtualProcessor::kick() {
@@ -177,9 +188,8 @@ std::optional<Exit> KvmVirtualProcessor::translate() {
       if (!window_wanted_.exchange(false)) return std::nullopt;
       return InterruptWindowExit{};
     case KVM_EXIT_SHUTDOWN: return TripleFaultExit{};
-    case KVM_EXIT_HYPERV:
-      if (run_->hyperv.type == KVM_EXIT_HYPERV_HCALL) run_->hyperv.u.hcall.result = HV_STATUS_INVALID_HYPERCALL_CODE;
-      return std::nullopt;
+    case KVM_EXIT_HYPERV: handle_hyperv_exit(); return std::nullopt;
+    case KVM_EXIT_X86_WRMSR: handle_msr_write(); return std::nullopt;
     case KVM_EXIT_INTR: return std::nullopt;
     case KVM_EXIT_FAIL_ENTRY:
       return FailureExit{fmt::format("the processor refused the guest's state (reason {:#x})",
@@ -187,6 +197,31 @@ std::optional<Exit> KvmVirtualProcessor::translate() {
     case KVM_EXIT_INTERNAL_ERROR: return describe_internal_error();
     default: return FailureExit{fmt::format("KVM exit reason {} is unknown here", run_->exit_reason)};
   }
+}
+
+void KvmVirtualProcessor::handle_hyperv_exit() {
+  auto& hyperv = run_->hyperv;
+  if (hyperv.type == KVM_EXIT_HYPERV_HCALL) {
+    unfinished_ = true;
+    hyperv.u.hcall.result = synic_ != nullptr ? synic_->hypercall(hyperv.u.hcall.input, hyperv.u.hcall.params[0])
+                                              : std::uint16_t{HV_STATUS_INVALID_HYPERCALL_CODE};
+  } else if (hyperv.type == KVM_EXIT_HYPERV_SYNIC && synic_ != nullptr) {
+    const auto& synic = hyperv.u.synic;
+    synic_->registers_written(index_, synic.control, synic.msg_page, synic.evt_page);
+  }
+}
+
+/// Only writes of EOM come here. The kernel is to see them too: its synthetic timers wait for slots as well.
+void KvmVirtualProcessor::handle_msr_write() {
+  unfinished_ = true;
+  run_->msr.error = 0;
+  std::array<std::uint8_t, sizeof(kvm_msrs) + sizeof(kvm_msr_entry)> storage = {};
+  auto* list = reinterpret_cast<kvm_msrs*>(storage.data());
+  list->nmsrs = 1;
+  list->entries[0].index = run_->msr.index;
+  list->entries[0].data = run_->msr.data;
+  ioctl(processor_.get(), KVM_SET_MSRS, list);
+  if (synic_ != nullptr) synic_->end_of_message(index_);
 }
 
 void KvmVirtualProcessor::split_port_exit() {

@@ -23,6 +23,7 @@
 #include "engine/engine.hpp"
 #include "engine/file_descriptor.hpp"
 #include "engine/kvm/kvm_abi.hpp"
+#include "engine/kvm/kvm_synic.hpp"
 
 namespace bulkhead::engine::kvm {
 
@@ -30,7 +31,7 @@ class KvmVirtualProcessor final : public VirtualProcessor {
  public:
   static Result<std::unique_ptr<VirtualProcessor>> create(FileDescriptor processor, std::size_t run_size,
                                                           std::uint32_t index,
-                                                          const std::vector<kvm_cpuid_entry2>& cpuid);
+                                                          const std::vector<kvm_cpuid_entry2>& cpuid, KvmSynic* synic);
 
   std::uint32_t index() const override { return index_; }
   Result<Exit> run() override;
@@ -58,6 +59,8 @@ class KvmVirtualProcessor final : public VirtualProcessor {
   std::optional<Exit> translate();
   void split_port_exit();
   void split_mmio_exit();
+  void handle_hyperv_exit();
+  void handle_msr_write();
   FailureExit describe_internal_error();
   Result<std::optional<Exit>> finish_access();
   Result<> reach_instruction_boundary();
@@ -67,6 +70,7 @@ class KvmVirtualProcessor final : public VirtualProcessor {
   MappedMemory shared_;
   kvm_run* run_;
   std::uint32_t index_;
+  KvmSynic* synic_ = nullptr;  // of the partition, or none
 
   std::deque<Piece> pieces_;      // of the last exit, still to be returned
   std::optional<Piece> reading_;  // returned, its value not yet given

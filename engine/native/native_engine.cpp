@@ -21,6 +21,7 @@ class NativeEngine final : public Engine {
       return fail(fmt::format("a machine has 1 to {} virtual processors here, not {}", capabilities_.maximum_vps,
                               settings.vp_count));
     }
+    if (settings.synic) return fail("the native engine has no SynICs");
     return NativePartition::create(*vid_, settings);
   }
 

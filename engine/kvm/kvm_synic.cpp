@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/kvm/kvm_synic.hpp"
+
+#include <sys/ioctl.h>
+
+#include <array>
+#include <cstring>
+#include <utility>
+
+namespace bulkhead::engine::kvm {
+namespace {
+
+constexpr std::uint32_t kMsrEom = 0x4000'0084;
+/// What the kernel takes as a routing table.
+constexpr std::size_t kMaximumRoutes = 4096;
+constexpr std::uint64_t kPageMask = ~std::uint64_t{0xfff};
+
+constexpr std::uint16_t kCallPostMessage = 0x5c;
+constexpr std::uint16_t kCallSignalEvent = 0x5d;
+constexpr std::uint64_t kFast = 1u << 16;
+constexpr std::uint16_t kInvalidConnectionId = 0x12;
+constexpr std::uint32_t kConnectionIdMask = 0xff'ffff;
+
+}  // namespace
+
+void KvmSynic::append_routes(std::vector<kvm_irq_routing_entry>& routes) const {
+  for (std::uint32_t vp = 0; vp < pages_.size(); ++vp) {
+    for (std::uint32_t sint = 0; sint < abi::kSintCount; ++sint) {
+      if (routes.size() >= kMaximumRoutes) return;
+      kvm_irq_routing_entry entry = {};
+      entry.gsi = first_gsi_ + vp * abi::kSintCount + sint;
+      entry.type = KVM_IRQ_ROUTING_HV_SINT;
+      entry.u.hv_sint.vcpu = vp;
+      entry.u.hv_sint.sint = sint;
+      routes.push_back(entry);
+    }
+  }
+}
+
+bool KvmSynic::filter_end_of_message(int machine) {
+  kvm_enable_cap exits = {};
+  exits.cap = KVM_CAP_X86_USER_SPACE_MSR;
+  exits.args[0] = KVM_MSR_EXIT_REASON_FILTER;
+  if (ioctl(machine, KVM_ENABLE_CAP, &exits) < 0) return false;
+  std::uint8_t none_allowed = 0;
+  kvm_msr_filter filter = {};
+  filter.flags = KVM_MSR_FILTER_DEFAULT_ALLOW;
+  filter.ranges[0].flags = KVM_MSR_FILTER_WRITE;
+  filter.ranges[0].base = kMsrEom;
+  filter.ranges[0].nmsrs = 1;
+  filter.ranges[0].bitmap = &none_allowed;
+  return ioctl(machine, KVM_X86_SET_MSR_FILTER, &filter) >= 0;
+}
+
+std::uint8_t* KvmSynic::place(std::uint64_t page, abi::Sint sint) const {
+  if (memory_ == nullptr) return nullptr;
+  const auto* region = memory_->find(page);
+  const auto bytes = memory_->at(page, abi::kSynicPageSize);
+  if (!bytes || !region->writable) return nullptr;
+  return bytes->data() + std::to_underlying(sint) * sizeof(abi::SynicMessage);
+}
+
+void KvmSynic::clear(std::uint64_t page) const {
+  if (std::uint8_t* bytes = place(page, abi::Sint{0})) std::memset(bytes, 0, abi::kSynicPageSize);
+}
+
+void KvmSynic::registers_written(std::uint32_t vp, std::uint64_t control, std::uint64_t message_page,
+                                 std::uint64_t event_flags_page) {
+  if (vp >= pages_.size()) return;
+  {
+    const std::lock_guard lock(mutex_);
+    Pages& pages = pages_[vp];
+    const Pages before = pages;
+    pages.enabled = (control & abi::kSynicEnable) != 0;
+    pages.message_enabled = (message_page & abi::kSynicEnable) != 0;
+    pages.message = message_page & kPageMask;
+    pages.event_flags_enabled = (event_flags_page & abi::kSynicEnable) != 0;
+    pages.event_flags = event_flags_page & kPageMask;
+    // The pages are the guest's own memory here. What it has left there must not look like messages and events.
+    if (pages.message_enabled && (!before.message_enabled || before.message != pages.message)) clear(pages.message);
+    if (pages.event_flags_enabled && (!before.event_flags_enabled || before.event_flags != pages.event_flags)) {
+      clear(pages.event_flags);
+    }
+  }
+  end_of_message(vp);
+}
+
+void KvmSynic::end_of_message(std::uint32_t vp) {
+  if (SynicListener* listener = listener_.load()) listener->message_slot_freed(abi::VpIndex{vp});
+}
+
+std::uint16_t KvmSynic::hypercall(std::uint64_t input, std::uint64_t first_parameter) {
+  const auto code = static_cast<std::uint16_t>(input);
+  if (code == kCallPostMessage) return post_from_guest((input & kFast) != 0, first_parameter);
+  if (code != kCallSignalEvent) return HV_STATUS_INVALID_HYPERCALL_CODE;
+  // The kernel has read the parameters of the form in memory: they are the value itself.
+  const auto connection = static_cast<std::uint32_t>(first_parameter);
+  SynicListener* listener = listener_.load();
+  if (listener == nullptr || (connection & ~kConnectionIdMask) != 0) return kInvalidConnectionId;
+  return listener->event_signaled(abi::ConnectionId{connection}, static_cast<std::uint16_t>(first_parameter >> 32));
+}
+
+std::uint16_t KvmSynic::post_from_guest(bool fast, std::uint64_t address) {
+  if (fast) return HV_STATUS_INVALID_HYPERCALL_INPUT;
+  if (address % 8 != 0 || address % abi::kSynicPageSize > abi::kSynicPageSize - sizeof(abi::PostMessageInput)) {
+    return HV_STATUS_INVALID_ALIGNMENT;
+  }
+  abi::PostMessageInput input;
+  std::array<std::uint8_t, sizeof input> copy;
+  if (memory_ == nullptr || !memory_->read(address, copy)) return HV_STATUS_INVALID_PARAMETER;
+  std::memcpy(&input, copy.data(), sizeof input);
+  const std::uint32_t type = std::to_underlying(input.type);
+  if (type == 0 || (type >> 31) != 0 || input.payload_size > abi::kMessagePayloadSize) {
+    return HV_STATUS_INVALID_PARAMETER;
+  }
+  SynicListener* listener = listener_.load();
+  if (listener == nullptr || (std::to_underlying(input.connection) & ~kConnectionIdMask) != 0) {
+    return kInvalidConnectionId;
+  }
+  return listener->message_posted(input.connection, input.type, std::span(input.payload).first(input.payload_size));
+}
+
+SynicStatus KvmSynic::post_message(abi::VpIndex vp, abi::Sint sint, const abi::SynicMessage& message) {
+  const std::uint32_t index = std::to_underlying(vp);
+  if (index >= pages_.size() || std::to_underlying(sint) >= abi::kSintCount) return SynicStatus::Refused;
+  const std::lock_guard lock(mutex_);
+  const Pages& pages = pages_[index];
+  std::uint8_t* slot = pages.enabled && pages.message_enabled ? place(pages.message, sint) : nullptr;
+  if (slot == nullptr) return SynicStatus::Busy;
+  std::atomic_ref<std::uint32_t> type(*reinterpret_cast<std::uint32_t*>(slot));
+  if (type.load(std::memory_order_acquire) != 0) {
+    std::atomic_ref<std::uint8_t>(slot[offsetof(abi::SynicMessage, flags)]).fetch_or(abi::kMessagePending);
+    // The guest frees the slot and then looks at the flag; we set the flag and then look at the slot. With a full fence
+    // on both sides, either we see the free slot or the guest sees the flag and writes EOM.
+    std::atomic_thread_fence(std::memory_order_seq_cst);
+    if (type.load(std::memory_order_acquire) != 0) return SynicStatus::Busy;
+  }
+  abi::SynicMessage copy = message;
+  copy.flags = 0;
+  constexpr std::size_t kAfterType = sizeof copy.type;
+  std::memcpy(slot + kAfterType, reinterpret_cast<const std::uint8_t*>(&copy) + kAfterType, sizeof copy - kAfterType);
+  // Release: the message is there before its type says so.
+  type.store(std::to_underlying(copy.type), std::memory_order_release);
+  raise(vp, sint);
+  return SynicStatus::Delivered;
+}
+
+SynicStatus KvmSynic::signal_event(abi::VpIndex vp, abi::Sint sint, std::uint16_t flag) {
+  const std::uint32_t index = std::to_underlying(vp);
+  if (index >= pages_.size() || std::to_underlying(sint) >= abi::kSintCount || flag >= abi::kEventFlagsPerSint) {
+    return SynicStatus::Refused;
+  }
+  const std::lock_guard lock(mutex_);
+  const Pages& pages = pages_[index];
+  std::uint8_t* flags = pages.enabled && pages.event_flags_enabled ? place(pages.event_flags, sint) : nullptr;
+  if (flags == nullptr) return SynicStatus::Busy;
+  std::atomic_ref<std::uint32_t> word(reinterpret_cast<std::uint32_t*>(flags)[flag / 32]);
+  const std::uint32_t bit = 1u << flag % 32;
+  if ((word.fetch_or(bit) & bit) == 0) raise(vp, sint);
+  return SynicStatus::Delivered;
+}
+
+void KvmSynic::raise(abi::VpIndex vp, abi::Sint sint) const {
+  kvm_irq_level line = {};
+  line.irq = first_gsi_ + std::to_underlying(vp) * abi::kSintCount + std::to_underlying(sint);
+  line.level = 1;
+  // A SINT that the guest has masked interrupts nobody; the message stays where it is.
+  ioctl(machine_, KVM_IRQ_LINE, &line);
+}
+
+}  // namespace bulkhead::engine::kvm

@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// SynICs on KVM. The kernel has their registers and raises their interrupts; the message and event flags pages are
+// ordinary memory of the guest, and writing them is up to us:
+//
+//   the guest writes SCONTROL, SIMP, SIEFP ──▶ exit with their values ──▶ `registers_written`
+//   HvCallPostMessage, HvCallSignalEvent   ──▶ exit ──▶ `hypercall` ──▶ listener
+//   the guest writes EOM ──▶ exit (by a filter; the kernel is told afterwards) ──▶ `end_of_message` ──▶ listener
+//   `post_message`, `signal_event` ──▶ page ──▶ KVM_IRQ_LINE ──▶ route of type HV_SINT
+#pragma once
+
+#include <atomic>
+#include <mutex>
+#include <vector>
+
+#include "engine/guest_memory.hpp"
+#include "engine/kvm/kvm_abi.hpp"
+#include "engine/synic.hpp"
+
+namespace bulkhead::engine::kvm {
+
+class KvmSynic {
+ public:
+  /// Routes to SINTs come after those of the IOAPIC's inputs; see `append_routes`.
+  KvmSynic(int machine, std::uint32_t vp_count, std::uint32_t first_gsi)
+      : machine_(machine), first_gsi_(first_gsi), pages_(vp_count) {}
+
+  /// Before processors run.
+  void set_memory(GuestMemory& memory) { memory_ = &memory; }
+  void set_listener(SynicListener* listener) { listener_.store(listener); }
+
+  /// One route for each SINT of each VP, for the machine's routing table.
+  void append_routes(std::vector<kvm_irq_routing_entry>& routes) const;
+  /// Makes writes of EOM exits. Error: the kernel cannot.
+  static bool filter_end_of_message(int machine);
+
+  // From the threads that run processors.
+  void registers_written(std::uint32_t vp, std::uint64_t control, std::uint64_t message_page,
+                         std::uint64_t event_flags_page);
+  /// The status for the guest.
+  std::uint16_t hypercall(std::uint64_t input, std::uint64_t first_parameter);
+  void end_of_message(std::uint32_t vp);
+
+  // From any thread.
+  SynicStatus post_message(abi::VpIndex vp, abi::Sint sint, const abi::SynicMessage& message);
+  SynicStatus signal_event(abi::VpIndex vp, abi::Sint sint, std::uint16_t flag);
+
+ private:
+  /// As the guest has set them; the page, or 0 if it is off.
+  struct Pages {
+    std::uint64_t message = 0;
+    std::uint64_t event_flags = 0;
+    bool message_enabled = false;
+    bool event_flags_enabled = false;
+    bool enabled = false;
+  };
+
+  std::uint8_t* place(std::uint64_t page, abi::Sint sint) const;
+  void clear(std::uint64_t page) const;
+  void raise(abi::VpIndex vp, abi::Sint sint) const;
+  std::uint16_t post_from_guest(bool fast, std::uint64_t address);
+
+  int machine_;
+  std::uint32_t first_gsi_;
+  GuestMemory* memory_ = nullptr;
+  std::atomic<SynicListener*> listener_ = nullptr;
+  std::mutex mutex_;
+  std::vector<Pages> pages_;
+};
+
+}  // namespace bulkhead::engine::kvm
