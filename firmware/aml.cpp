@@ -103,6 +103,14 @@ Bytes io_ports(std::uint16_t first, std::uint8_t count) {
   return ByteWriter().u8(0x47).u8(1).u16(first).u16(first).u8(1).u8(count).content();
 }
 
+// ACPI 6.5, "DWord Address Space Descriptor": a producer, both ends fixed, read and write.
+Bytes memory_window(std::uint32_t first, std::uint32_t size) {
+  constexpr std::uint8_t kDoubleWordAddressSpace = 0x87, kMemory = 0, kFixedEnds = 0x0c, kReadWrite = 1;
+  ByteWriter writer;
+  writer.u8(kDoubleWordAddressSpace).u16(23).u8(kMemory).u8(kFixedEnds).u8(kReadWrite);
+  return writer.u32(0).u32(first).u32(first + size - 1).u32(0).u32(size).content();
+}
+
 Bytes irq(unsigned line) { return ByteWriter().u8(0x22).u16(1u << line).content(); }
 
 }  // namespace bulkhead::firmware::aml

@@ -34,6 +34,8 @@ Term sequence(std::initializer_list<Term> terms);
 Term resources(std::initializer_list<Bytes> descriptors);
 /// Small descriptor: `count` ports from `first`.
 Bytes io_ports(std::uint16_t first, std::uint8_t count);
+/// Large descriptor: addresses below 4 GiB, multiples of 4096, that the device hands on to those below it.
+Bytes memory_window(std::uint32_t first, std::uint32_t size);
 /// Small descriptor: an ISA interrupt, edge-triggered and active high.
 Bytes irq(unsigned line);
 

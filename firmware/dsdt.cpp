@@ -5,6 +5,7 @@
 
 #include "firmware/acpi.hpp"
 #include "firmware/aml.hpp"
+#include "firmware/memory_layout.hpp"
 #include "vdev/panic_notification.hpp"
 #include "vdev/power_management.hpp"
 #include "vdev/reset_control.hpp"
@@ -50,6 +51,18 @@ aml::Term motherboard() {
                       aml::io_ports(PowerManagement::kGeneralEventBlock, 4)}));
 }
 
+// A module device whose window the drivers look for when they place memory of VMBus devices, and the bus in it.
+aml::Term vmbus() {
+  constexpr std::uint64_t kPresent = 0xf;
+  const aml::Term bus = aml::device(
+      "VMBS", aml::sequence({aml::name("_HID", aml::string("VMBus")), aml::name("_UID", aml::integer(0)),
+                             aml::name("_DDN", aml::string("VMBUS")), aml::name("_STA", aml::integer(kPresent))}));
+  const aml::Term window =
+      aml::resources({aml::memory_window(static_cast<std::uint32_t>(kVmbusWindow), kVmbusWindowSize)});
+  return aml::device("VMOD", aml::sequence({aml::name("_HID", aml::string("ACPI0004")),
+                                            aml::name("_UID", aml::integer(0)), aml::name("_CRS", window), bus}));
+}
+
 // The identifier that the drivers for such a port look for.
 aml::Term panic_notification() {
   return aml::device(
@@ -69,6 +82,7 @@ Bytes build_dsdt(const MachineDescription& machine) {
   devices.bytes(isa_device("SPKR", "PNP0800", aml::resources({aml::io_ports(0x61, 1)})));
   devices.bytes(isa_device("RTC_", "PNP0B00", aml::resources({aml::io_ports(0x70, 2), aml::irq(8)})));
   devices.bytes(panic_notification());
+  if (machine.vmbus) devices.bytes(vmbus());
   if (machine.serial_port_1) devices.bytes(serial_port(1, vdev::Uart16550::kCom1, 4));
   if (machine.serial_port_2) devices.bytes(serial_port(2, vdev::Uart16550::kCom2, 3));
   if (machine.keyboard_controller) {

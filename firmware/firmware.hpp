@@ -28,6 +28,8 @@ struct MachineDescription {
   bool serial_port_2 = true;   // 2F8h, IRQ 3
   /// Tells the guest of the keyboard controller. Nothing is connected to it, so a guest only loses time with it.
   bool keyboard_controller = false;
+  /// Tells the guest that it has a VMBus, and of the addresses that VMBus devices may place their memory at.
+  bool vmbus = false;
   /// SMBIOS system UUID.
   std::array<std::uint8_t, 16> uuid{};
 };
