@@ -36,7 +36,7 @@ Result<> take_choice(std::string_view option, std::string_view text, std::initia
 }
 
 /// Sets what `option` with `value` means. Flags take no value; `is_flag` tells which they are.
-bool is_flag(std::string_view option) { return option == "--debug-exit"; }
+bool is_flag(std::string_view option) { return option == "--debug-exit" || option == "--vmbus"; }
 
 Result<> apply(CommandLine& line, std::string_view option, std::string_view value) {
   if (option == "--name") return line.name = value, Result<>();
@@ -53,6 +53,7 @@ Result<> apply(CommandLine& line, std::string_view option, std::string_view valu
   if (option == "--com2-fd") return take_number<int>(option, value, INT_MAX, line.com2_fd);
   if (option == "--report-fd") return take_number<int>(option, value, INT_MAX, line.report_fd);
   if (option == "--debug-exit") return line.debug_exit = true, Result<>();
+  if (option == "--vmbus") return line.vmbus = true, Result<>();
   if (option == "--on-reset") {
     line.restart_on_reset = value == "restart";
     return take_choice(option, value, {"exit", "restart"});
@@ -80,6 +81,7 @@ std::vector<std::string> to_arguments(const CommandLine& line) {
   add_descriptor("--com2-fd", line.com2_fd);
   add_descriptor("--report-fd", line.report_fd);
   if (line.debug_exit) arguments.push_back("--debug-exit");
+  if (line.vmbus) arguments.push_back("--vmbus");
   return arguments;
 }
 

@@ -27,6 +27,7 @@ struct CommandLine {
   std::optional<int> com2_fd;
   std::optional<int> report_fd;
   bool debug_exit = false;
+  bool vmbus = false;
   bool restart_on_reset = false;
 
   bool operator==(const CommandLine&) const = default;

@@ -40,6 +40,7 @@ Result<std::unique_ptr<Machine>> Machine::create(boost::asio::io_context& event_
   if (auto checked = machine->check_processors(); !checked) return std::unexpected(checked.error());
   if (auto made = machine->make_memory(); !made) return std::unexpected(made.error());
   if (auto made = machine->make_motherboard(); !made) return std::unexpected(made.error());
+  if (auto made = machine->make_vmbus(); !made) return std::unexpected(made.error());
   if (auto booted = machine->boot(); !booted) return std::unexpected(booted.error());
   return machine;
 }
@@ -75,6 +76,15 @@ Result<> Machine::make_motherboard() {
   return {};
 }
 
+Result<> Machine::make_vmbus() {
+  if (!settings_.vmbus) return {};
+  if (!engine_.capabilities().synic) {
+    return fail(fmt::format("VMBus needs SynICs, which the {} engine does not have here", engine_.capabilities().name));
+  }
+  vmbus_ = std::make_unique<VmbusHost>(lock_, *memory_, settings_.vp_count);
+  return motherboard_->units().add(vmbus_->bus());
+}
+
 Result<std::vector<engine::RegisterAssignment>> Machine::load_kernel() {
   auto kernel = ImageFile::map(settings_.kernel, "the kernel");
   if (!kernel) return std::unexpected(kernel.error());
@@ -85,13 +95,13 @@ Result<std::vector<engine::RegisterAssignment>> Machine::load_kernel() {
     initrd = std::move(*mapped);
   }
   auto entry = firmware::load(*memory_, kernel->bytes(), initrd.bytes(), settings_.kernel_arguments,
-                              {.vp_count = settings_.vp_count});
+                              {.vp_count = settings_.vp_count, .vmbus = settings_.vmbus});
   if (!entry) return std::unexpected(entry.error().within(fmt::format("cannot load '{}'", kernel->path())));
   return std::move(entry->registers);
 }
 
 Result<> Machine::make_partition() {
-  auto partition = engine_.create_partition({.vp_count = settings_.vp_count});
+  auto partition = engine_.create_partition({.vp_count = settings_.vp_count, .synic = settings_.vmbus});
   if (!partition) return std::unexpected(partition.error());
   partition_ = std::move(*partition);
   if (auto mapped = partition_->map_memory(*memory_); !mapped) return mapped;
@@ -114,6 +124,7 @@ Result<> Machine::start() {
   {
     std::lock_guard lock(lock_);
     motherboard_->interrupts().connect(*partition_, processors_.front()->vp());
+    if (vmbus_) vmbus_->connect(*partition_);
     motherboard_->units().start();
   }
   for (auto& processor : processors_) {
@@ -132,6 +143,7 @@ void Machine::take_down() {
   if (motherboard_) {
     motherboard_->units().stop();
     motherboard_->interrupts().disconnect();
+    if (vmbus_) vmbus_->disconnect();
   }
   processors_.clear();
   partition_.reset();

@@ -34,6 +34,7 @@
 #include "worker/ending.hpp"
 #include "worker/motherboard.hpp"
 #include "worker/processor_thread.hpp"
+#include "worker/vmbus_host.hpp"
 
 namespace bulkhead::worker {
 
@@ -46,6 +47,7 @@ struct MachineSettings {
   engine::FileDescriptor com1;  // may be none
   engine::FileDescriptor com2;
   bool debug_exit = false;
+  bool vmbus = false;  // needs an engine with SynICs
   bool restart_on_reset = false;
 };
 
@@ -82,6 +84,7 @@ class Machine final : private ExitHandler, private vdev::MachineControl {
   Result<> check_processors() const;
   Result<> make_memory();
   Result<> make_motherboard();
+  Result<> make_vmbus();
   Result<> boot();
   Result<> make_partition();
   Result<std::vector<engine::RegisterAssignment>> load_kernel();
@@ -112,6 +115,7 @@ class Machine final : private ExitHandler, private vdev::MachineControl {
   std::mutex lock_;
   std::optional<Ending> requested_;
   std::unique_ptr<engine::GuestMemory> memory_;
+  std::unique_ptr<VmbusHost> vmbus_;  // or none
   std::unique_ptr<Motherboard> motherboard_;
   std::unique_ptr<engine::Partition> partition_;
   std::vector<std::unique_ptr<ProcessorThread>> processors_;

@@ -57,6 +57,7 @@ Ending run_machine(const CommandLine& line, Reporter& reporter) {
                                   .com1 = take(line.com1_fd),
                                   .com2 = take(line.com2_fd),
                                   .debug_exit = line.debug_exit,
+                                  .vmbus = line.vmbus,
                                   .restart_on_reset = line.restart_on_reset});
   if (!machine) return {EndingKind::NotStarted, machine.error().message()};
 

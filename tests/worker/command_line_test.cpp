@@ -28,6 +28,7 @@ TEST(CommandLine, WhatTheStarterWritesTheWorkerReads) {
   line.com2_fd = 6;
   line.report_fd = 7;
   line.debug_exit = true;
+  line.vmbus = true;
   line.restart_on_reset = true;
   auto parsed = parse(to_arguments(line));
   ASSERT_TRUE(parsed.has_value()) << parsed.error().message();

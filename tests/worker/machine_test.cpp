@@ -225,6 +225,10 @@ TEST_F(MachineTest, SaysWhyItCannotBeMade) {
   huge.memory_size = std::uint64_t{1} << 50;
   EXPECT_TRUE(error_of(std::move(huge)).starts_with("1073741824 MiB of memory were asked for; this host has "));
 
+  auto with_vmbus = settings();
+  with_vmbus.vmbus = true;
+  EXPECT_EQ(error_of(std::move(with_vmbus)), "VMBus needs SynICs, which the fake engine does not have here");
+
   auto no_kernel = settings();
   no_kernel.kernel = FileDescriptor(open("/dev/null", O_RDONLY));
   EXPECT_EQ(error_of(std::move(no_kernel)), "the kernel is not a regular file");

@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Where VMBus meets the machine's processors:
+//
+//   Bus ── SynicPort ──▶ Partition::post_message, signal_event
+//   Bus ◀── the machine's lock ◀── SynicListener ◀── a processor's thread: hypercalls, EOM
+//
+// It outlives the partition, as InterruptBus does: while there is none, messages wait and signals are lost.
+#pragma once
+
+#include <mutex>
+
+#include "engine/engine.hpp"
+#include "vmbus/bus.hpp"
+
+namespace bulkhead::worker {
+
+class VmbusHost final : private vmbus::SynicPort, private engine::SynicListener {
+ public:
+  VmbusHost(std::mutex& machine_lock, const engine::GuestMemory& memory, std::uint32_t vp_count)
+      : machine_lock_(machine_lock), bus_(memory, *this, vp_count) {}
+
+  /// With the machine's lock held, as all calls of the bus.
+  vmbus::Bus& bus() { return bus_; }
+  /// Before the partition's processors run.
+  void connect(engine::Partition& partition) {
+    partition_ = &partition;
+    partition.set_synic_listener(this);
+  }
+  void disconnect() { partition_ = nullptr; }
+
+ private:
+  vmbus::PostStatus post_message(abi::VpIndex vp, abi::Sint sint, const abi::SynicMessage& message) override;
+  void signal_event(abi::VpIndex vp, abi::Sint sint, std::uint16_t flag) override;
+
+  std::uint16_t message_posted(abi::ConnectionId connection, abi::SynicMessageType type,
+                               std::span<const std::uint8_t> payload) override;
+  std::uint16_t event_signaled(abi::ConnectionId connection, std::uint16_t flag) override;
+  void message_slot_freed(abi::VpIndex vp) override;
+
+  std::mutex& machine_lock_;
+  engine::Partition* partition_ = nullptr;
+  vmbus::Bus bus_;
+};
+
+}  // namespace bulkhead::worker
