@@ -34,8 +34,11 @@ static_assert(sizeof(Gate) == 16);
 
 std::array<Gate, kVectors> table;
 
+constexpr unsigned kSaved = 9;
+constexpr char kSavedNames[kSaved][4] = {"r11", "r10", "r9", "r8", "rdi", "rsi", "rdx", "rcx", "rax"};
+
 struct ExceptionFrame {
-  std::uint64_t r11, r10, r9, r8, rdi, rsi, rdx, rcx, rax;
+  std::uint64_t saved[kSaved];
   std::uint64_t vector, error_code;
   std::uint64_t rip, cs, rflags, rsp, ss;
 };
@@ -53,10 +56,9 @@ extern "C" void exception_in_hypervisor(ExceptionFrame& frame) {
                 console::Field{"error", frame.error_code}, console::Field{"rip", frame.rip},
                 console::Field{"rsp", frame.rsp}, console::Field{"rflags", frame.rflags},
                 console::Field{"cr2", frame.vector == kPageFault ? privileged::read_cr2() : 0});
-  console::line("registers", console::Field{"rax", frame.rax}, console::Field{"rcx", frame.rcx},
-                console::Field{"rdx", frame.rdx}, console::Field{"rsi", frame.rsi}, console::Field{"rdi", frame.rdi},
-                console::Field{"r8", frame.r8}, console::Field{"r9", frame.r9}, console::Field{"r10", frame.r10},
-                console::Field{"r11", frame.r11});
+  console::Field registers[kSaved];
+  for (unsigned index = 0; index < kSaved; ++index) registers[index] = {kSavedNames[index], frame.saved[index]};
+  console::write_line("registers", registers, kSaved);
   machine::panic("an exception in the hypervisor");
 }
 

@@ -12,18 +12,20 @@ namespace {
 
 using console::Field;
 
+constexpr unsigned kRegisters = 16;
+constexpr char kRegisterNames[kRegisters][4] = {"rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
+                                                "r8",  "r9",  "r10", "r11", "r12", "r13", "r14", "r15"};
+
 void print_guest(const LogicalProcessor& processor) {
   const VpHardware* guest = processor.running;
   if (!guest) return;
-  const auto& g = guest->general;
-  console::line(guest == processor.root ? "guest: the root" : "guest: a child", Field{"rip", guest->rip},
-                Field{"rflags", guest->rflags}, Field{"rax", g[0]}, Field{"rcx", g[1]}, Field{"rdx", g[2]},
-                Field{"rbx", g[3]}, Field{"rsp", g[4]}, Field{"rbp", g[5]}, Field{"rsi", g[6]}, Field{"rdi", g[7]});
+  // By a loop: a list of all of them is much code.
+  Field fields[kRegisters];
+  for (unsigned index = 0; index < kRegisters; ++index) fields[index] = {kRegisterNames[index], guest->general[index]};
+  console::write_line(guest == processor.root ? "guest: the root" : "guest: a child", fields, kRegisters);
   const ExecutionMode mode = guest->mode();
-  console::line("guest", Field{"r8", g[8]}, Field{"r9", g[9]}, Field{"r10", g[10]}, Field{"r11", g[11]},
-                Field{"r12", g[12]}, Field{"r13", g[13]}, Field{"r14", g[14]}, Field{"r15", g[15]},
-                Field{"cs", mode.cs.selector}, Field{"cr0", mode.cr0}, Field{"cr3", mode.cr3}, Field{"cr4", mode.cr4},
-                Field{"efer", mode.efer});
+  console::line("guest", Field{"rip", guest->rip}, Field{"rflags", guest->rflags}, Field{"cs", mode.cs.selector},
+                Field{"cr0", mode.cr0}, Field{"cr3", mode.cr3}, Field{"cr4", mode.cr4}, Field{"efer", mode.efer});
   guest->log_exit();
 }
 
