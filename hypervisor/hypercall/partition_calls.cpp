@@ -98,8 +98,10 @@ RootCallResult set_partition_property(const RootCall& call) {
       return input.value == kPrivilegeFlags ? HV_STATUS_SUCCESS : HV_STATUS_PROPERTY_VALUE_OUT_OF_RANGE;
     case HV_PARTITION_PROPERTY_TIME_FREEZE:
       if (input.value > 1) return HV_STATUS_PROPERTY_VALUE_OUT_OF_RANGE;
-      if (input.value) configuration->reference_time.freeze(machine::tsc());
-      else configuration->reference_time.thaw(machine::tsc());
+      if (input.value)
+        configuration->reference_time.freeze(machine::tsc());
+      else
+        configuration->reference_time.thaw(machine::tsc());
       partition->refresh_reference_tsc(*guarded);
       return HV_STATUS_SUCCESS;
     case HV_PARTITION_PROPERTY_REFERENCE_TIME:

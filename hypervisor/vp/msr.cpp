@@ -6,8 +6,8 @@
 
 #include "hypervisor/decode/guest_walk.hpp"
 #include "hypervisor/machine.hpp"
-#include "hypervisor/vp/guest_interface.hpp"
 #include "hypervisor/vp/finish_instruction.hpp"
+#include "hypervisor/vp/guest_interface.hpp"
 
 namespace bulkhead::hypervisor {
 namespace {
@@ -15,12 +15,30 @@ namespace {
 using abi::RegisterName;
 
 enum class Msr : std::uint32_t {
-  Tsc = 0x10, ApicBase = 0x1b, MicrocodeRevision = 0x8b, SysenterCs = 0x174, SysenterEsp = 0x175, SysenterEip = 0x176,
-  MiscEnable = 0x1a0, DebugControl = 0x1d9, Pat = 0x277, TscDeadline = 0x6e0,
-  Efer = 0xc0000080, Star = 0xc0000081, Lstar = 0xc0000082, Cstar = 0xc0000083, Sfmask = 0xc0000084,
-  FsBase = 0xc0000100, GsBase = 0xc0000101, KernelGsBase = 0xc0000102, TscAux = 0xc0000103,
-  SystemConfiguration = 0xc0010010, HardwareConfiguration = 0xc0010015, InterruptPending = 0xc0010055,
-  MmioConfiguration = 0xc0010058, DecodeConfiguration = 0xc0011029,
+  Tsc = 0x10,
+  ApicBase = 0x1b,
+  MicrocodeRevision = 0x8b,
+  SysenterCs = 0x174,
+  SysenterEsp = 0x175,
+  SysenterEip = 0x176,
+  MiscEnable = 0x1a0,
+  DebugControl = 0x1d9,
+  Pat = 0x277,
+  TscDeadline = 0x6e0,
+  Efer = 0xc0000080,
+  Star = 0xc0000081,
+  Lstar = 0xc0000082,
+  Cstar = 0xc0000083,
+  Sfmask = 0xc0000084,
+  FsBase = 0xc0000100,
+  GsBase = 0xc0000101,
+  KernelGsBase = 0xc0000102,
+  TscAux = 0xc0000103,
+  SystemConfiguration = 0xc0010010,
+  HardwareConfiguration = 0xc0010015,
+  InterruptPending = 0xc0010055,
+  MmioConfiguration = 0xc0010058,
+  DecodeConfiguration = 0xc0011029,
 };
 
 constexpr std::uint32_t kFirstX2Apic = 0x800, kLastX2Apic = 0x8ff;
@@ -138,8 +156,10 @@ std::uint64_t VirtualProcessor::tsc_deadline() const {
 void VirtualProcessor::set_tsc_deadline(std::uint64_t value) {
   const std::uint64_t now = machine::tsc() + static_cast<std::uint64_t>(tsc_offset());
   std::uint64_t deadline = value - static_cast<std::uint64_t>(tsc_offset());
-  if (value == 0) deadline = ApicTimer::kNever;
-  else if (value <= now) deadline = machine::tsc();
+  if (value == 0)
+    deadline = ApicTimer::kNever;
+  else if (value <= now)
+    deadline = machine::tsc();
   apic_.timer().set_tsc_deadline(deadline);
   changed_ = true;
 }
@@ -176,9 +196,7 @@ VirtualProcessor::MsrResult VirtualProcessor::write_msr(std::uint32_t msr, std::
   if (name == Msr::Efer) return write_efer(value);
   if (const auto held = held_by_hardware(name)) return write_through(*held, value);
   switch (name) {
-    case Msr::Tsc:
-      set_tsc_offset(static_cast<std::int64_t>(value - machine::tsc()));
-      return MsrResult::Done;
+    case Msr::Tsc: set_tsc_offset(static_cast<std::int64_t>(value - machine::tsc())); return MsrResult::Done;
     case Msr::ApicBase: return apply(apic_.set_base(value));
     case Msr::TscDeadline: set_tsc_deadline(value); return MsrResult::Done;
     case Msr::FsBase: return write_through(RegisterName::Fs, value);
