@@ -9,24 +9,22 @@
 namespace bulkhead::hypervisor::local_apic {
 
 /// Offsets in the xAPIC page; divided by 16 and added to 0x800, MSRs of the x2APIC.
-enum Register : std::uint32_t {
-  kId = 0x020,
-  kTaskPriority = 0x080,
-  kEoi = 0x0b0,
-  kLogicalDestination = 0x0d0,
-  kDestinationFormat = 0x0e0,
-  kSpurious = 0x0f0,
-  kInService = 0x100,
-  kInterruptCommandLow = 0x300,
-  kInterruptCommandHigh = 0x310,
-  kTimerVector = 0x320,
-  kThermalVector = 0x330,
-  kPerformanceVector = 0x340,
-  kLocal0Vector = 0x350,
-  kLocal1Vector = 0x360,
-  kErrorVector = 0x370,
-  kTimerInitialCount = 0x380,
-};
+inline constexpr std::uint32_t kId = 0x020;
+inline constexpr std::uint32_t kTaskPriority = 0x080;
+inline constexpr std::uint32_t kEoi = 0x0b0;
+inline constexpr std::uint32_t kLogicalDestination = 0x0d0;
+inline constexpr std::uint32_t kDestinationFormat = 0x0e0;
+inline constexpr std::uint32_t kSpurious = 0x0f0;
+inline constexpr std::uint32_t kInService = 0x100;
+inline constexpr std::uint32_t kInterruptCommandLow = 0x300;
+inline constexpr std::uint32_t kInterruptCommandHigh = 0x310;
+inline constexpr std::uint32_t kTimerVector = 0x320;
+inline constexpr std::uint32_t kThermalVector = 0x330;
+inline constexpr std::uint32_t kPerformanceVector = 0x340;
+inline constexpr std::uint32_t kLocal0Vector = 0x350;
+inline constexpr std::uint32_t kLocal1Vector = 0x360;
+inline constexpr std::uint32_t kErrorVector = 0x370;
+inline constexpr std::uint32_t kTimerInitialCount = 0x380;
 
 inline constexpr std::uint64_t kAddress = 0xfee00000;
 inline constexpr std::uint32_t kDeliveryPending = 1u << 12;

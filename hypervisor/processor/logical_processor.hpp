@@ -20,13 +20,11 @@ namespace bulkhead::hypervisor {
 
 class VpHardware;
 
-enum Signal : std::uint32_t {
-  kSignalSent = 1u << 0,     // an NMI of ours is on its way: the next NMI is not the root's
-  kSignalKick = 1u << 1,     // machine::kick
-  kSignalStartup = 1u << 2,  // LogicalProcessor::startup changed
-  kSignalNmi = 1u << 3,      // the root sent an NMI to this processor
-  kSignalStop = 1u << 4,     // panic elsewhere
-};
+inline constexpr std::uint32_t kSignalSent = 1u << 0;  // an NMI of ours is on its way: the next NMI is not the root's
+inline constexpr std::uint32_t kSignalKick = 1u << 1;  // machine::kick
+inline constexpr std::uint32_t kSignalStartup = 1u << 2;  // LogicalProcessor::startup changed
+inline constexpr std::uint32_t kSignalNmi = 1u << 3;      // the root sent an NMI to this processor
+inline constexpr std::uint32_t kSignalStop = 1u << 4;     // panic elsewhere
 
 struct LogicalProcessor {
   static constexpr std::uintptr_t kStackSize = 8192;

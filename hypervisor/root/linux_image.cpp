@@ -7,34 +7,30 @@ namespace bulkhead::hypervisor::root {
 namespace {
 
 // Offsets in the file, and the same in boot_params.
-enum Header : std::size_t {
-  kSetupSectors = 0x1f1,
-  kJumpOffset = 0x201,
-  kSignature = 0x202,
-  kVersion = 0x206,
-  kTypeOfLoader = 0x210,
-  kLoadFlags = 0x211,
-  kCode32Start = 0x214,
-  kRamdiskImage = 0x218,
-  kRamdiskSize = 0x21c,
-  kCommandLinePointer = 0x228,
-  kRamdiskLimit = 0x22c,
-  kKernelAlignment = 0x230,
-  kRelocatable = 0x234,
-  kCommandLineSize = 0x238,
-  kPreferredAddress = 0x258,
-  kInitSize = 0x260,
-  kHeaderEnd = 0x268,
-};
+constexpr std::size_t kSetupSectors = 0x1f1;
+constexpr std::size_t kJumpOffset = 0x201;
+constexpr std::size_t kSignature = 0x202;
+constexpr std::size_t kVersion = 0x206;
+constexpr std::size_t kTypeOfLoader = 0x210;
+constexpr std::size_t kLoadFlags = 0x211;
+constexpr std::size_t kCode32Start = 0x214;
+constexpr std::size_t kRamdiskImage = 0x218;
+constexpr std::size_t kRamdiskSize = 0x21c;
+constexpr std::size_t kCommandLinePointer = 0x228;
+constexpr std::size_t kRamdiskLimit = 0x22c;
+constexpr std::size_t kKernelAlignment = 0x230;
+constexpr std::size_t kRelocatable = 0x234;
+constexpr std::size_t kCommandLineSize = 0x238;
+constexpr std::size_t kPreferredAddress = 0x258;
+constexpr std::size_t kInitSize = 0x260;
+constexpr std::size_t kHeaderEnd = 0x268;
 
 // Offsets in boot_params only.
-enum Parameters : std::size_t {
-  kScreenInfo = 0x000,
-  kAcpiRsdp = 0x070,
-  kExtRamdiskImage = 0x0c0,
-  kE820Entries = 0x1e8,
-  kE820Table = 0x2d0,
-};
+constexpr std::size_t kScreenInfo = 0x000;
+constexpr std::size_t kAcpiRsdp = 0x070;
+constexpr std::size_t kExtRamdiskImage = 0x0c0;
+constexpr std::size_t kE820Entries = 0x1e8;
+constexpr std::size_t kE820Table = 0x2d0;
 
 constexpr std::uint8_t kLoadedHigh = 1;
 constexpr std::uint8_t kUnknownLoader = 0xff;

@@ -37,7 +37,10 @@ constexpr std::uint64_t kNextGeneration = LogicalProcessor::kAddressSpaceGenerat
 constexpr std::uint32_t kFlushAll = 1;
 constexpr std::uint32_t kFlushAsid = 3;
 
-enum EventType : std::uint64_t { kExternal = 0, kNonMaskable = 2, kException = 3, kSoftware = 4 };
+constexpr std::uint64_t kExternal = 0;
+constexpr std::uint64_t kNonMaskable = 2;
+constexpr std::uint64_t kException = 3;
+constexpr std::uint64_t kSoftware = 4;
 
 std::uint64_t encode(const Event& event) {
   std::uint64_t type = kExternal;

@@ -9,42 +9,38 @@
 namespace bulkhead::hypervisor::svm {
 
 /// Offset 00Ch.
-enum Intercept1 : std::uint32_t {
-  kInterceptIntr = 1u << 0,
-  kInterceptNmi = 1u << 1,
-  kInterceptInit = 1u << 3,
-  kInterceptVirtualInterrupt = 1u << 4,
-  kInterceptRdpmc = 1u << 15,
-  kInterceptCpuid = 1u << 18,
-  kInterceptIret = 1u << 20,
-  kInterceptInvd = 1u << 22,
-  kInterceptPause = 1u << 23,
-  kInterceptHalt = 1u << 24,
-  kInterceptInvlpga = 1u << 26,
-  kInterceptPorts = 1u << 27,
-  kInterceptMsrs = 1u << 28,
-  kInterceptTaskSwitch = 1u << 29,
-  kInterceptFerrFreeze = 1u << 30,
-  kInterceptShutdown = 1u << 31,
-};
+inline constexpr std::uint32_t kInterceptIntr = 1u << 0;
+inline constexpr std::uint32_t kInterceptNmi = 1u << 1;
+inline constexpr std::uint32_t kInterceptInit = 1u << 3;
+inline constexpr std::uint32_t kInterceptVirtualInterrupt = 1u << 4;
+inline constexpr std::uint32_t kInterceptRdpmc = 1u << 15;
+inline constexpr std::uint32_t kInterceptCpuid = 1u << 18;
+inline constexpr std::uint32_t kInterceptIret = 1u << 20;
+inline constexpr std::uint32_t kInterceptInvd = 1u << 22;
+inline constexpr std::uint32_t kInterceptPause = 1u << 23;
+inline constexpr std::uint32_t kInterceptHalt = 1u << 24;
+inline constexpr std::uint32_t kInterceptInvlpga = 1u << 26;
+inline constexpr std::uint32_t kInterceptPorts = 1u << 27;
+inline constexpr std::uint32_t kInterceptMsrs = 1u << 28;
+inline constexpr std::uint32_t kInterceptTaskSwitch = 1u << 29;
+inline constexpr std::uint32_t kInterceptFerrFreeze = 1u << 30;
+inline constexpr std::uint32_t kInterceptShutdown = 1u << 31;
 
 /// Offset 010h.
-enum Intercept2 : std::uint32_t {
-  kInterceptVmrun = 1u << 0,
-  kInterceptVmmcall = 1u << 1,
-  kInterceptVmload = 1u << 2,
-  kInterceptVmsave = 1u << 3,
-  kInterceptStgi = 1u << 4,
-  kInterceptClgi = 1u << 5,
-  kInterceptSkinit = 1u << 6,
-  kInterceptIcebp = 1u << 8,
-  kInterceptWbinvd = 1u << 9,
-  kInterceptMonitor = 1u << 10,
-  kInterceptMwait = 1u << 11,
-  kInterceptMwaitArmed = 1u << 12,
-  kInterceptXsetbv = 1u << 13,
-  kInterceptRdpru = 1u << 14,
-};
+inline constexpr std::uint32_t kInterceptVmrun = 1u << 0;
+inline constexpr std::uint32_t kInterceptVmmcall = 1u << 1;
+inline constexpr std::uint32_t kInterceptVmload = 1u << 2;
+inline constexpr std::uint32_t kInterceptVmsave = 1u << 3;
+inline constexpr std::uint32_t kInterceptStgi = 1u << 4;
+inline constexpr std::uint32_t kInterceptClgi = 1u << 5;
+inline constexpr std::uint32_t kInterceptSkinit = 1u << 6;
+inline constexpr std::uint32_t kInterceptIcebp = 1u << 8;
+inline constexpr std::uint32_t kInterceptWbinvd = 1u << 9;
+inline constexpr std::uint32_t kInterceptMonitor = 1u << 10;
+inline constexpr std::uint32_t kInterceptMwait = 1u << 11;
+inline constexpr std::uint32_t kInterceptMwaitArmed = 1u << 12;
+inline constexpr std::uint32_t kInterceptXsetbv = 1u << 13;
+inline constexpr std::uint32_t kInterceptRdpru = 1u << 14;
 
 /// Appendix C.
 enum class ExitCode : std::uint64_t {
