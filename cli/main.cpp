@@ -5,7 +5,9 @@
 
 #include <CLI/CLI.hpp>
 #include <cstdio>
+#include <exception>
 
+#include "cli/disk_command.hpp"
 #include "cli/host_command.hpp"
 #include "cli/run_command.hpp"
 #include "worker/ending.hpp"
@@ -54,6 +56,7 @@ int run(int count, char** values) {
   int status = 0;
   add_run(app, options, status);
   add_host(app, as_json, status);
+  add_disk(app, status);
   try {
     app.parse(count, values);
   } catch (const CLI::Success& asked_for_help) {
@@ -68,4 +71,11 @@ int run(int count, char** values) {
 }  // namespace
 }  // namespace bulkhead::cli
 
-int main(int count, char** values) { return bulkhead::cli::run(count, values); }
+int main(int count, char** values) {
+  try {
+    return bulkhead::cli::run(count, values);
+  } catch (const std::exception& error) {  // no memory, most likely
+    std::fprintf(stderr, "bulkhead: %s\n", error.what());
+    return bulkhead::worker::exit_status({bulkhead::worker::EndingKind::Failed});
+  }
+}
