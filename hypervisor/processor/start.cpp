@@ -24,7 +24,7 @@ Leaving leaving;
   PageTable<HostFormat> table(common.host_table);
   const std::uint64_t end = reinterpret_cast<std::uint64_t>(leaving.end) / kPageSize;
   for (std::uint64_t page = reinterpret_cast<std::uint64_t>(leaving.first) / kPageSize; page < end; ++page) {
-    static_cast<void>(table.unmap(page, PageSize::k4KiB));
+    if (!table.unmap(page, PageSize::k4KiB)) machine::panic("the boot code is not where it was");
   }
   privileged::write_cr3(common.host_table.address());
   root::run(*leaving.processor);

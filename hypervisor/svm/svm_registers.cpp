@@ -30,7 +30,7 @@ constexpr std::uint64_t kPowerUpPat = 0x0007040600070406;
 constexpr std::uint32_t kMsrTscAux = 0xc0000103;
 
 // The legacy region of an XSAVE area, and its header: APM volume 2, section 11.5.
-constexpr std::size_t kFpuControl = 0, kFpuControlSize = 24, kMxcsr = 24, kSt0 = 32, kXmm0 = 160, kXsaveHeader = 512;
+constexpr std::size_t kFpuControl = 0, kMxcsr = 24, kSt0 = 32, kXmm0 = 160, kXsaveHeader = 512;
 constexpr std::uint16_t kPowerUpFpuControl = 0x37f;
 constexpr std::uint32_t kPowerUpMxcsr = 0x1f80;
 constexpr std::uint32_t kMxcsrValid = 0xffff;
