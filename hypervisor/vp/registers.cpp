@@ -93,8 +93,7 @@ std::expected<RegisterValue, hv_status> VirtualProcessor::get_register(RegisterN
     case RegisterName::HypercallPage: return number(partition_.guest_interface().hypercall_page.load());
     case RegisterName::ReferenceTsc: return number(partition_.guest_interface().reference_tsc.load());
     case RegisterName::VpIndex: return number(index_);
-    case RegisterName::TimeReferenceCount:
-      return number(partition_.configuration().reference_time.at(machine::tsc()));
+    case RegisterName::TimeReferenceCount: return number(partition_.configuration().reference_time.at(machine::tsc()));
     default: return hardware_.get_register(name);
   }
 }
@@ -129,7 +128,9 @@ hv_status VirtualProcessor::set_register(RegisterName name, const RegisterValue&
     case RegisterName::InterceptSuspend: intercept_suspend_ = content & 1; return HV_STATUS_SUCCESS;
     case RegisterName::InternalActivityState:
       if (content > kHalted) return HV_STATUS_INVALID_REGISTER_VALUE;
-      activity_ = content & kWaitingForSipi ? Activity::WaitForSipi : content & kHalted ? Activity::Halted : Activity::Running;
+      activity_ = content & kWaitingForSipi ? Activity::WaitForSipi
+                  : content & kHalted       ? Activity::Halted
+                                            : Activity::Running;
       return HV_STATUS_SUCCESS;
     case RegisterName::PendingInterruption: return set_pending_interruption(content);
     case RegisterName::InterruptState:
@@ -138,10 +139,13 @@ hv_status VirtualProcessor::set_register(RegisterName name, const RegisterValue&
       hardware_.nmi_masked = content & abi::kNmiMasked;
       return HV_STATUS_SUCCESS;
     case RegisterName::DeliverabilityNotifications:
-      if (content & ~(abi::kNotifyNmiDeliverable | abi::kNotifyInterruptDeliverable)) return HV_STATUS_INVALID_REGISTER_VALUE;
+      if (content & ~(abi::kNotifyNmiDeliverable | abi::kNotifyInterruptDeliverable))
+        return HV_STATUS_INVALID_REGISTER_VALUE;
       notifications_ = content;
       return HV_STATUS_SUCCESS;
-    case RegisterName::Tsc: set_tsc_offset(static_cast<std::int64_t>(content - machine::tsc())); return HV_STATUS_SUCCESS;
+    case RegisterName::Tsc:
+      set_tsc_offset(static_cast<std::int64_t>(content - machine::tsc()));
+      return HV_STATUS_SUCCESS;
     case RegisterName::ApicBase: return as_msr(apply(apic_.set_base(content)));
     case RegisterName::TscDeadline: set_tsc_deadline(content); return HV_STATUS_SUCCESS;
     case RegisterName::GuestOsId: return as_msr(write_synthetic_msr(0x40000000, content));
