@@ -38,7 +38,8 @@ class RunLoopTest : public testing::Test {
       input.vp_index = index;
       ASSERT_EQ(root_.call(HV_CALL_CREATE_VP, input).status, HV_STATUS_SUCCESS);
       for (const std::uint16_t type : {HV_VP_STATE_PAGE_REGISTERS, HV_VP_STATE_PAGE_INTERCEPT_MESSAGE}) {
-        const hv_vp_state_page page{id_, index, type, 0, HV_VP_STATE_PAGE_LOCATION_GIVEN, kStatePage + index * 2 + type};
+        const hv_vp_state_page page{
+            id_, index, type, 0, HV_VP_STATE_PAGE_LOCATION_GIVEN, kStatePage + index * 2 + type};
         ASSERT_EQ(root_.call(HV_CALL_MAP_VP_STATE_PAGE, page).status, HV_STATUS_SUCCESS);
       }
       root_.set_register(id_, index, RegisterName::ExplicitSuspend, 0);
@@ -65,8 +66,10 @@ class RunLoopTest : public testing::Test {
   }
   std::uint64_t assert_interrupt(std::uint32_t type, std::uint32_t vector, std::uint64_t destination,
                                  std::uint32_t flags = 0) {
-    EXPECT_EQ(root_.call(HV_CALL_ASSERT_VIRTUAL_INTERRUPT,
-                         hv_assert_virtual_interrupt{id_, type, flags, destination, vector, 0, {}}).status,
+    EXPECT_EQ(root_
+                  .call(HV_CALL_ASSERT_VIRTUAL_INTERRUPT,
+                        hv_assert_virtual_interrupt{id_, type, flags, destination, vector, 0, {}})
+                  .status,
               HV_STATUS_SUCCESS);
     return root_.output<std::uint64_t>();
   }
@@ -330,8 +333,12 @@ TEST_F(RunLoopTest, UnmappedMemoryGoesToTheParent) {
   create_vps(1);
   Exit exit{};
   exit.reason = ExitReason::NestedPageFault;
-  exit.memory = {.gpa = 0xfec00010, .write = true, .fetch = false, .during_walk = false,
-                 .instruction_byte_count = 0, .instruction_bytes = {}};
+  exit.memory = {.gpa = 0xfec00010,
+                 .write = true,
+                 .fetch = false,
+                 .during_walk = false,
+                 .instruction_byte_count = 0,
+                 .instruction_bytes = {}};
   hardware().then(exit);
   EXPECT_EQ(root_.dispatch(id_, 0).event, HV_DISPATCH_EVENT_INTERCEPT);
   EXPECT_EQ(message().header.type, abi::MessageType::UnmappedGpa);
@@ -357,8 +364,12 @@ TEST_F(RunLoopTest, TheApicPageIsEmulated) {
     put_code(0, 0x5000, code);
     Exit exit{};
     exit.reason = ExitReason::NestedPageFault;
-    exit.memory = {.gpa = 0xfee00000 + offset, .write = write, .fetch = false, .during_walk = false,
-                   .instruction_byte_count = 0, .instruction_bytes = {}};
+    exit.memory = {.gpa = 0xfee00000 + offset,
+                   .write = write,
+                   .fetch = false,
+                   .during_walk = false,
+                   .instruction_byte_count = 0,
+                   .instruction_bytes = {}};
     hardware().then(exit);
     return root_.dispatch(id_, 0);
   };
@@ -367,7 +378,7 @@ TEST_F(RunLoopTest, TheApicPageIsEmulated) {
   EXPECT_EQ(hardware().rip, 0x5002u);
   access({0x8b, 0x0f}, 0xf0, false);  // mov (%edi), %ecx
   EXPECT_EQ(hardware().general[1], 0x1ffu);
-  access({0x80, 0x0f, 0x01}, 0xf0, true);  // orb: of no effect
+  access({0x80, 0x0f, 0x01}, 0xf0, true);                    // orb: of no effect
   access({0x81, 0x27, 0xff, 0xfe, 0xff, 0xff}, 0xf0, true);  // andl $~0x100, (%edi)
   access({0x8b, 0x0f}, 0xf0, false);
   EXPECT_EQ(hardware().general[1], 0xffu);
@@ -532,8 +543,12 @@ TEST_F(RunLoopTest, TheHypercallPageIsWrittenIntoTheGuest) {
 TEST_F(RunLoopTest, HypercallsOfAChild) {
   create_vps(1);
   const auto call = [&](std::uint64_t rcx, std::uint8_t cpl = 0) {
-    hardware().execution_mode = {.cr0 = 0x80000001, .cr3 = 0, .cr4 = 0x20, .efer = 0x500,
-                                 .cs = {.base = 0, .limit = ~0u, .selector = 8, .attributes = 0xa09b}, .cpl = cpl};
+    hardware().execution_mode = {.cr0 = 0x80000001,
+                                 .cr3 = 0,
+                                 .cr4 = 0x20,
+                                 .efer = 0x500,
+                                 .cs = {.base = 0, .limit = ~0u, .selector = 8, .attributes = 0xa09b},
+                                 .cpl = cpl};
     Exit exit{};
     exit.reason = ExitReason::Hypercall;
     exit.next_rip = 0x1003;
@@ -543,7 +558,8 @@ TEST_F(RunLoopTest, HypercallsOfAChild) {
   };
   EXPECT_EQ(call(0x8), HV_STATUS_INVALID_HYPERCALL_CODE);
   EXPECT_EQ(call(0x4242), HV_STATUS_INVALID_HYPERCALL_CODE);
-  for (const std::uint64_t code : {0x40, 0x41, 0x42, 0x43, 0x48, 0x49, 0x4b, 0x4e, 0x50, 0x51, 0x94, 0xc2, 0xe1, 0x7f00}) {
+  for (const std::uint64_t code :
+       {0x40, 0x41, 0x42, 0x43, 0x48, 0x49, 0x4b, 0x4e, 0x50, 0x51, 0x94, 0xc2, 0xe1, 0x7f00}) {
     EXPECT_EQ(call(code), HV_STATUS_ACCESS_DENIED) << std::hex << code;
   }
   call(0x8, 3);
@@ -587,7 +603,8 @@ TEST_F(RunLoopTest, UnmappingWaitsUntilNoProcessorUsesThePage) {
   std::thread other([&] {
     fake::this_lp = 1;
     while (!in_guest) std::this_thread::yield();
-    root::HypercallRegisters registers{.rax = 0, .rcx = HV_CALL_UNMAP_GPA_PAGES | 1ull << 32, .rdx = 0x210000, .r8 = 0, .again = false};
+    root::HypercallRegisters registers{
+        .rax = 0, .rcx = HV_CALL_UNMAP_GPA_PAGES | 1ull << 32, .rdx = 0x210000, .r8 = 0, .again = false};
     machine_.write(0x210000, hv_unmap_gpa_pages{id_, 3, 0, 0});
     root::hypercall(registers);
     unmapped = true;
@@ -610,16 +627,24 @@ TEST_F(RunLoopTest, AStormOfInterruptsToAProcessorThatCannotTakeThemEndsEachDisp
 
 TEST_F(RunLoopTest, RegistersByName) {
   create_vps(2);
-  const std::pair<RegisterName, std::uint64_t> plain[] = {
-      {RegisterName::Rax, 1}, {RegisterName::R15, ~0ull}, {RegisterName::Rip, 0x7fff'ffff'f000}, {RegisterName::Rflags, 0x202},
-      {RegisterName::Cr8, 7}, {RegisterName::InternalActivityState, 2}, {RegisterName::Lstar, 0xffffffff81000000}};
+  const std::pair<RegisterName, std::uint64_t> plain[] = {{RegisterName::Rax, 1},
+                                                          {RegisterName::R15, ~0ull},
+                                                          {RegisterName::Rip, 0x7fff'ffff'f000},
+                                                          {RegisterName::Rflags, 0x202},
+                                                          {RegisterName::Cr8, 7},
+                                                          {RegisterName::InternalActivityState, 2},
+                                                          {RegisterName::Lstar, 0xffffffff81000000}};
   for (const auto& [name, value] : plain) {
     EXPECT_EQ(root_.set_register(id_, 0, name, value).status, HV_STATUS_SUCCESS);
     EXPECT_EQ(root_.get_register(id_, 0, name), value);
   }
-  const std::pair<RegisterName, std::uint64_t> wrong[] = {
-      {RegisterName::Rip, 0x8000'0000'0000}, {RegisterName::Rflags, 8}, {RegisterName::Cr8, 16}, {RegisterName::ApicBase, 0x1000},
-      {RegisterName::PendingInterruption, 1 | 3 << 1 | 40 << 16}, {RegisterName::InterruptState, 4}, {RegisterName::VpIndex, 9}};
+  const std::pair<RegisterName, std::uint64_t> wrong[] = {{RegisterName::Rip, 0x8000'0000'0000},
+                                                          {RegisterName::Rflags, 8},
+                                                          {RegisterName::Cr8, 16},
+                                                          {RegisterName::ApicBase, 0x1000},
+                                                          {RegisterName::PendingInterruption, 1 | 3 << 1 | 40 << 16},
+                                                          {RegisterName::InterruptState, 4},
+                                                          {RegisterName::VpIndex, 9}};
   for (const auto& [name, value] : wrong) {
     EXPECT_EQ(root_.set_register(id_, 0, name, value).status, HV_STATUS_INVALID_REGISTER_VALUE)
         << std::hex << static_cast<std::uint32_t>(name);
