@@ -2,9 +2,9 @@
 //
 // wake-processors: interrupts every processor ten times a second, for ever.
 //
-// QEMU changes a processor's pending interrupts from two threads without a lock when its SVM leaves a guest (do_vmexit, in
-// all versions up to 10.1), and once in some millions of exits an interrupt is not noticed until the next one comes. If it
-// was the timer's, the processor waits for ever. Real processors lose nothing; there this would do no good and no harm.
+// A diagnosis, not a remedy: under load a processor was once seen without its timer for 50 s. QEMU's do_vmexit changes the
+// pending interrupts without a lock, so one could go unnoticed until the next comes. That this was the cause is not shown;
+// it could be ours. If stalls go away with this program (lab.wake=yes), a lost interrupt is what they were.
 #include <fcntl.h>
 #include <sched.h>
 #include <unistd.h>
