@@ -84,7 +84,7 @@ TEST(ChildConsole, BelongsToTheChildUntilCtrlBracket) {
   machine.send(
       "bulkhead run --memory 512M --kernel /child/6.1-cloud/vmlinuz --initrd /child/6.1-cloud/initrd "
       "--cmdline 'console=ttyS0 quiet child.mode=shell'");
-  machine.wait_for("child: token:", Seconds(120));
+  machine.wait_for("child: this is the child", Seconds(120));
   machine.wait_for("# ", Seconds(60));
   machine.type("echo it is $((6 * 7)) in $(hostname)\n");
   machine.wait_for("it is 42 in child", Seconds(30));
