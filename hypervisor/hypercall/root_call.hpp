@@ -82,6 +82,8 @@ RootCallResult get_vp_registers(const RootCall& call);
 RootCallResult set_vp_registers(const RootCall& call);
 RootCallResult assert_virtual_interrupt(const RootCall& call);
 RootCallResult dispatch_vp(const RootCall& call);
+/// The same with its input and output in hand. `output` is written on success only.
+hv_status dispatch(const hv_dispatch_vp& input, hv_dispatch_vp_output& output);
 RootCallResult map_vp_state_page(const RootCall& call);
 RootCallResult unmap_vp_state_page(const RootCall& call);
 

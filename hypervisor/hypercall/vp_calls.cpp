@@ -112,14 +112,20 @@ RootCallResult assert_virtual_interrupt(const RootCall& call) {
   return HV_STATUS_SUCCESS;
 }
 
-RootCallResult dispatch_vp(const RootCall& call) {
-  const auto input = call.input<hv_dispatch_vp>();
+hv_status dispatch(const hv_dispatch_vp& input, hv_dispatch_vp_output& output) {
   if (input.flags & ~HV_DISPATCH_CLEAR_INTERCEPT_SUSPEND || input.spec_ctrl) return HV_STATUS_INVALID_PARAMETER;
   const AcquiredVp vp(input.partition_id, input.vp_index, true);
   if (!vp) return vp.status();
-  call.put(vp->dispatch({.clear_intercept_suspend = (input.flags & HV_DISPATCH_CLEAR_INTERCEPT_SUSPEND) != 0,
-                         .timer_armed = input.timer_armed}));
+  output = vp->dispatch({.clear_intercept_suspend = (input.flags & HV_DISPATCH_CLEAR_INTERCEPT_SUSPEND) != 0,
+                         .timer_armed = input.timer_armed});
   return HV_STATUS_SUCCESS;
+}
+
+RootCallResult dispatch_vp(const RootCall& call) {
+  hv_dispatch_vp_output output{};
+  const hv_status status = dispatch(call.input<hv_dispatch_vp>(), output);
+  if (status == HV_STATUS_SUCCESS) call.put(output);
+  return status;
 }
 
 RootCallResult map_vp_state_page(const RootCall& call) {

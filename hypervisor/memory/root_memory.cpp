@@ -19,7 +19,7 @@ void RootMemory::start(const StartSettings& settings) {
   ledger_ = FrameLedger(settings.ram, settings.region_counters);
   pool_ = {};
   lent_ = 0;
-  recently_accessible_ = {};
+  last_accessible_ = kNoFrame;
   for (const Frame frame : settings.reserve) pool_.add(frame);
 }
 
@@ -28,7 +28,7 @@ bool RootMemory::is_hidden(Frame frame) const { return table_.translate(frame.nu
 hv_status RootMemory::hide(Frame frame) {
   if (!ledger_.is_ram(frame, 1)) return HV_STATUS_INVALID_PARAMETER;
   if (is_hidden(frame) || !ledger_.deposit(frame)) return HV_STATUS_OPERATION_DENIED;
-  recently_accessible_ = {};
+  last_accessible_ = kNoFrame;
   if (!table_.split(frame.number, PageSize::k4KiB, pool_) ||
       !table_.replace(frame.number, zero_frame_, {.write = false})) {
     ledger_.withdraw(frame);
@@ -109,20 +109,10 @@ hv_status RootMemory::share(Frame frame, PageSize size) {
   return ledger_.share(frame) ? HV_STATUS_SUCCESS : HV_STATUS_OPERATION_DENIED;
 }
 
-bool RootMemory::is_accessible(Frame frame) {
+[[gnu::noinline]] bool RootMemory::is_accessible(Frame frame) {
   if (!ledger_.is_ram(frame, 1) || (ledger_.has_deposits(frame) && is_hidden(frame))) return false;
-  recently_accessible_[next_recent_++ % recently_accessible_.size()] = frame;
+  last_accessible_ = frame;
   return true;
-}
-
-std::byte* RootMemory::accessible(std::uint64_t address, std::size_t size) {
-  const Frame frame = Frame::at(address);
-  const std::uint64_t offset = address % kPageSize;
-  if (size > kPageSize - offset) return nullptr;
-  const bool recent = frame == recently_accessible_[0] || frame == recently_accessible_[1];
-  // Frame 0 is what the list holds for "none", so it takes the long way.
-  if ((!recent || frame == Frame{}) && !is_accessible(frame)) return nullptr;
-  return machine::frame_pointer(frame) + offset;
 }
 
 std::optional<Frame> RootMemory::allocate() {

@@ -11,13 +11,13 @@
 // frames: it starts with two of the hypervisor's own, and refills itself from the front of a deposit.
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <optional>
 #include <span>
 
 #include "abi/hypercall.h"
 #include "hypervisor/hypervisor.hpp"
+#include "hypervisor/machine.hpp"
 #include "hypervisor/memory/frame_ledger.hpp"
 #include "hypervisor/memory/memory_pool.hpp"
 #include "hypervisor/memory/page_table.hpp"
@@ -54,8 +54,15 @@ class RootMemory {
   void unshare(Frame frame) { ledger_.unshare(frame); }
 
   /// [address, address + size) for the hypervisor to copy from or to, if it lies in one page and the root itself can reach it.
-  /// Only valid while this object is locked.
-  std::byte* accessible(std::uint64_t address, std::size_t size);
+  /// Only valid while this object is locked. In line, since most calls ask for the page that the last one asked for.
+  std::byte* accessible(std::uint64_t address, std::size_t size) {
+    const Frame frame = Frame::at(address);
+    const std::uint64_t offset = address % kPageSize;
+    if (size > kPageSize - offset) return nullptr;
+    if (frame != last_accessible_ && !is_accessible(frame)) [[unlikely]]
+      return nullptr;
+    return machine::frame_pointer(frame) + offset;
+  }
 
   /// A frame for an object of the root's own: a partition. Takes nothing of the reserve.
   std::optional<Frame> allocate();
@@ -72,9 +79,9 @@ class RootMemory {
 
   PageTable<NestedFormat> table_{Frame{}};
   Frame zero_frame_;
-  /// Pages that were found accessible last: a caller uses the same two over and over. Forgotten whenever a page is hidden.
-  std::array<Frame, 2> recently_accessible_;
-  unsigned next_recent_ = 0;
+  /// The page that was found accessible last, or one that no address is in. Forgotten whenever a page is hidden.
+  static constexpr Frame kNoFrame{~0ull};
+  Frame last_accessible_ = kNoFrame;
   FrameLedger ledger_;
   MemoryPool pool_;
   std::uint64_t lent_ = 0;  // pages in pools of children, and objects of the root's own

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstring>
 #include <iterator>
+#include <utility>
 
 #include "hypervisor/machine.hpp"
 #include "hypervisor/vp/virtual_processor.hpp"
@@ -44,6 +45,18 @@ VirtualProcessor::Next VirtualProcessor::intercept(abi::MessageType type, abi::I
   return Next::Intercept;
 }
 
+abi::InterceptMessage& VirtualProcessor::message_in_place() {
+  const auto& page = state_pages_[HV_VP_STATE_PAGE_INTERCEPT_MESSAGE];
+  return page ? *reinterpret_cast<abi::InterceptMessage*>(machine::frame_pointer(*page)) : unread_message_;
+}
+
+VirtualProcessor::Next VirtualProcessor::intercept_in_place(abi::MessageType type, abi::InterceptMessage& message,
+                                                            unsigned payload_size) {
+  message.header = {type, static_cast<std::uint8_t>(payload_size), 0, 0, partition_.id()};
+  intercept_suspend_ = true;
+  return Next::Intercept;
+}
+
 VirtualProcessor::Next VirtualProcessor::intercept_plain(abi::MessageType type) {
   abi::InterceptMessage message{};
   fill_header(message.intercept, abi::InterceptAccess::Execute, 0);
@@ -51,20 +64,24 @@ VirtualProcessor::Next VirtualProcessor::intercept_plain(abi::MessageType type) 
 }
 
 VirtualProcessor::Next VirtualProcessor::intercept_memory(const MemoryAccess& access) {
-  abi::InterceptMessage message{};
+  abi::InterceptMessage& message = message_in_place();
   const auto kind = access.fetch   ? abi::InterceptAccess::Execute
                     : access.write ? abi::InterceptAccess::Write
                                    : abi::InterceptAccess::Read;
   fill_header(message.intercept, kind, 0);
-  message.memory.gpa = access.gpa;
-  message.memory.access_info = access.during_walk ? 0 : 2;
-  message.memory.tpr_priority = hardware_.cr8;
+  abi::MemoryIntercept& memory = message.memory;
+  memory.cache_type = 0;
+  memory.access_info = access.during_walk ? 0 : 2;
+  memory.tpr_priority = hardware_.cr8;
+  memory.reserved = 0;
+  memory.gva = 0;
+  memory.gpa = access.gpa;
   const std::size_t count = std::min<std::size_t>(access.instruction_byte_count, access.instruction_bytes.size());
-  message.memory.instruction_byte_count = static_cast<std::uint8_t>(count);
-  std::memcpy(message.memory.instruction_bytes, access.instruction_bytes.data(), count);
+  memory.instruction_byte_count = static_cast<std::uint8_t>(count);
+  std::memcpy(memory.instruction_bytes, access.instruction_bytes.data(), count);
   const bool mapped = partition_.page_at(GuestPage::at(access.gpa)) != nullptr;
-  return intercept(mapped ? abi::MessageType::GpaIntercept : abi::MessageType::UnmappedGpa, message,
-                   sizeof message.memory);
+  return intercept_in_place(mapped ? abi::MessageType::GpaIntercept : abi::MessageType::UnmappedGpa, message,
+                            sizeof message.memory);
 }
 
 VirtualProcessor::Next VirtualProcessor::intercept_cpuid(const Exit& exit, const machine::CpuidResult& result) {
@@ -128,6 +145,7 @@ unsigned VirtualProcessor::instruction_length(const Exit& exit) {
 }
 
 void VirtualProcessor::publish_registers() {
+  const bool code_only = std::exchange(publish_code_only_, false);
   const auto& frame = state_pages_[HV_VP_STATE_PAGE_REGISTERS];
   if (!frame) return;
   auto* page = reinterpret_cast<abi::RegisterPage*>(machine::frame_pointer(*frame));
@@ -135,7 +153,13 @@ void VirtualProcessor::publish_registers() {
   page->rip = hardware_.rip;
   page->rflags = hardware_.rflags;
   page->cr8 = hardware_.cr8;
-  hardware_.publish(*page);
+  if (code_only) {
+    const ExecutionMode mode = hardware_.mode();
+    page->segments[1] = mode.cs;  // all that one needs to move RIP on
+    page->efer = mode.efer;
+  } else {
+    hardware_.publish(*page);
+  }
   page->pending_interruption = pending_interruption();
   page->interrupt_state = interrupt_state();
   page->dirty = 0;

@@ -45,7 +45,8 @@ hv_dispatch_vp_output VirtualProcessor::dispatch(const DispatchSettings& setting
     publish_registers();
     return suspended(HV_DISPATCH_EVENT_INTERCEPT);
   }
-  if (const std::uint32_t wanted = partition_.configuration().intercepts.exceptions(); wanted != exception_intercepts_) {
+  if (const std::uint32_t wanted = partition_.configuration().intercepts.exceptions();
+      wanted != exception_intercepts_) {
     exception_intercepts_ = wanted;
     hardware_.set_exception_intercepts(wanted);
   }
@@ -58,8 +59,7 @@ hv_dispatch_vp_output VirtualProcessor::dispatch(const DispatchSettings& setting
 hv_dispatch_vp_output VirtualProcessor::run(std::uint64_t timer_armed) {
   hv_dispatch_vp_output output{HV_DISPATCH_STATE_READY, HV_DISPATCH_EVENT_NONE, 0, 0};
   bool loaded = false;
-  bool running = true;
-  for (unsigned exits_left = kExitsPerDispatch; running && exits_left; --exits_left) {
+  for (unsigned exits_left = kExitsPerDispatch; exits_left != 0; --exits_left) {
     if (changed_ || mailbox_.needs_attention() || machine::tsc() >= apic_.timer().deadline()) [[unlikely]] {
       const Prepared prepared = prepare(timer_armed);
       if (prepared != Prepared::Enter) {
@@ -72,15 +72,15 @@ hv_dispatch_vp_output VirtualProcessor::run(std::uint64_t timer_armed) {
       hardware_.load();
       loaded = true;
     }
-    switch (handle(hardware_.enter())) {
-      case Next::Enter: break;
-      case Next::Prepare: changed_ = true; break;
-      case Next::Intercept:
-        output.event = HV_DISPATCH_EVENT_INTERCEPT;
-        running = false;
-        break;
-      case Next::EndDispatch: running = false; break;
+    const Next next = handle(hardware_.enter());
+    if (next == Next::Enter) [[likely]]
+      continue;
+    if (next == Next::Prepare) {
+      changed_ = true;
+      continue;
     }
+    if (next == Next::Intercept) output.event = HV_DISPATCH_EVENT_INTERCEPT;
+    break;
   }
   if (loaded) hardware_.unload();
   // After unload: a register that was on the processor is in memory now.
@@ -133,18 +133,22 @@ VirtualProcessor::Next VirtualProcessor::handle_port(const Exit& exit) {
     if (!finish_instruction(exit, Operation::PortIo)) return Next::Prepare;
     if (!access.write) {
       std::uint64_t& rax = hardware_.general[0];
-      if (access.size == 4) rax = 0xffffffff;
-      else rax |= access.size == 2 ? 0xffff : 0xff;
+      if (access.size == 4)
+        rax = 0xffffffff;
+      else
+        rax |= access.size == 2 ? 0xffff : 0xff;
     }
     return Next::Enter;
   }
-  abi::InterceptMessage message{};
+  abi::InterceptMessage& message = message_in_place();
   const std::uint64_t length = exit.next_rip - hardware_.rip;
   fill_header(message.intercept, access.write ? abi::InterceptAccess::Write : abi::InterceptAccess::Read,
               exit.next_rip && length <= kMaximumInstructionLength ? static_cast<unsigned>(length) : 0);
   abi::IoPortIntercept& io = message.io_port;
   io.port = access.port;
   io.access_info = static_cast<std::uint8_t>(access.size | (access.string ? 8u : 0u) | (access.rep ? 16u : 0u));
+  io.instruction_byte_count = 0;
+  io.reserved = 0;
   io.rax = hardware_.general[0];
   if (access.string) {
     io.rcx = hardware_.general[1];
@@ -153,8 +157,10 @@ VirtualProcessor::Next VirtualProcessor::handle_port(const Exit& exit) {
     // Asking for a segment that exists cannot fail.
     io.ds = hardware_.get_register(abi::RegisterName::Ds).value_or(abi::RegisterValue{}).segment;
     io.es = hardware_.get_register(abi::RegisterName::Es).value_or(abi::RegisterValue{}).segment;
+  } else {
+    publish_code_only_ = true;
   }
-  return intercept(abi::MessageType::IoPort, message, sizeof io);
+  return intercept_in_place(abi::MessageType::IoPort, message, sizeof io);
 }
 
 VirtualProcessor::Next VirtualProcessor::handle_exception(const Exit& exit) {
@@ -166,8 +172,8 @@ VirtualProcessor::Next VirtualProcessor::handle_exception(const Exit& exit) {
       address.number = information.parameter;
       (void)hardware_.set_register(abi::RegisterName::Cr2, address);
     }
-    return inject_exception(information.vector, information.has_error_code ? std::optional(information.error_code)
-                                                                           : std::nullopt);
+    return inject_exception(information.vector,
+                            information.has_error_code ? std::optional(information.error_code) : std::nullopt);
   }
   abi::InterceptMessage message{};
   fill_header(message.intercept, abi::InterceptAccess::Execute, 0);

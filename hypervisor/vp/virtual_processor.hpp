@@ -135,6 +135,9 @@ class VirtualProcessor {
 
   // intercept.cpp
   Next intercept(abi::MessageType type, abi::InterceptMessage& message, unsigned payload_size);
+  /// Where the message for the parent is written, for the frequent ones: not to be read back, since the parent may write to it.
+  abi::InterceptMessage& message_in_place();
+  Next intercept_in_place(abi::MessageType type, abi::InterceptMessage& message, unsigned payload_size);
   void fill_header(abi::InterceptHeader& header, abi::InterceptAccess access, unsigned instruction_length) const;
   Next intercept_memory(const MemoryAccess& access);
   Next intercept_cpuid(const Exit& exit, const machine::CpuidResult& result);
@@ -162,11 +165,12 @@ class VirtualProcessor {
   bool intercept_suspend_ = false;
   Activity activity_;
   bool nmi_pending_ = false;
-  std::optional<std::uint8_t> external_interrupt_;  // from the PIC
-  std::uint64_t notifications_ = 0;                 // DeliverabilityNotifications
-  bool changed_ = true;                             // prepare before the next entry
+  std::optional<std::uint8_t> external_interrupt_;     // from the PIC
+  std::uint64_t notifications_ = 0;                    // DeliverabilityNotifications
+  bool changed_ = true;                                // prepare before the next entry
   std::optional<std::uint8_t> ended_level_interrupt_;  // to be told to the parent
   std::uint32_t exception_intercepts_ = 0;
+  bool publish_code_only_ = false;  // of the segments and control registers
   std::uint64_t wake_set_ = 0;
   std::atomic<std::int64_t> tsc_offset_;  // changed by the owner only
   std::uint64_t vp_assist_page_ = 0;
@@ -180,6 +184,7 @@ class VirtualProcessor {
   };
   FetchCache fetch_cache_;
   std::optional<Frame> state_pages_[2];
+  abi::InterceptMessage unread_message_;  // where there is no page
 };
 static_assert(sizeof(VirtualProcessor) <= kPageSize);
 
