@@ -210,7 +210,7 @@ std::expected<RegisterValue, hv_status> SvmVp::get_register(RegisterName name) c
     case RegisterName::Dr6: return number(vmcb_.dr6);
     case RegisterName::Dr7: return number(vmcb_.dr7);
     case RegisterName::Pat: return number(vmcb_.pat);
-    case RegisterName::Xfem: return number(xcr0_);
+    case RegisterName::Xfem: return number(loaded_ && features.xsave ? privileged::read_xcr0() : xcr0_);
     case RegisterName::TscAux: return number(loaded_ ? privileged::read_msr(kMsrTscAux) : tsc_aux_);
     case RegisterName::Gdtr:
     case RegisterName::Idtr: {

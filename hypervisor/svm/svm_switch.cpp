@@ -94,7 +94,10 @@ void SvmVp::unload() {
     tsc_aux_ = privileged::read_msr(kMsrTscAux);
     privileged::write_msr(kMsrTscAux, root_tsc_aux_);
   }
-  if (features.xsave && xcr0_ != features.xcr0) privileged::write_xcr0(features.xcr0);
+  if (features.xsave) {
+    xcr0_ = privileged::read_xcr0();  // QEMU before 8.2 executes a guest's XSETBV without the exit that was asked for
+    if (xcr0_ != features.xcr0) privileged::write_xcr0(features.xcr0);
+  }
   save_extended(extended_state_);
   load_extended(static_cast<SvmVp*>(processor.root)->extended_state_);
   if (features.xsave && root_xcr0_ != features.xcr0) privileged::write_xcr0(root_xcr0_);
