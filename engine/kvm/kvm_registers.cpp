@@ -147,67 +147,39 @@ Result<__u64*> Bank::number(RegisterName name, bool write) {
   auto special = special_.use(processor_, write);
   if (!special) return std::unexpected(special.error());
   switch (name) {
-    case RegisterName::Cr0:
-      return &(*special)->cr0;
-    case RegisterName::Cr2:
-      return &(*special)->cr2;
-    case RegisterName::Cr3:
-      return &(*special)->cr3;
-    case RegisterName::Cr4:
-      return &(*special)->cr4;
-    case RegisterName::Cr8:
-      return &(*special)->cr8;
-    case RegisterName::Efer:
-      return &(*special)->efer;
-    case RegisterName::ApicBase:
-      return &(*special)->apic_base;
-    default:
-      return nullptr;
+    case RegisterName::Cr0: return &(*special)->cr0;
+    case RegisterName::Cr2: return &(*special)->cr2;
+    case RegisterName::Cr3: return &(*special)->cr3;
+    case RegisterName::Cr4: return &(*special)->cr4;
+    case RegisterName::Cr8: return &(*special)->cr8;
+    case RegisterName::Efer: return &(*special)->efer;
+    case RegisterName::ApicBase: return &(*special)->apic_base;
+    default: return nullptr;
   }
 }
 
 std::optional<std::uint32_t> msr_of(RegisterName name) {
   switch (name) {
-    case RegisterName::Tsc:
-      return 0x10;
-    case RegisterName::TscAdjust:
-      return 0x3b;
-    case RegisterName::SpecCtrl:
-      return 0x48;
-    case RegisterName::SysenterCs:
-      return 0x174;
-    case RegisterName::SysenterEsp:
-      return 0x175;
-    case RegisterName::SysenterEip:
-      return 0x176;
-    case RegisterName::Pat:
-      return 0x277;
-    case RegisterName::TscDeadline:
-      return 0x6e0;
-    case RegisterName::Star:
-      return 0xc0000081;
-    case RegisterName::Lstar:
-      return 0xc0000082;
-    case RegisterName::Cstar:
-      return 0xc0000083;
-    case RegisterName::Sfmask:
-      return 0xc0000084;
-    case RegisterName::KernelGsBase:
-      return 0xc0000102;
-    case RegisterName::TscAux:
-      return 0xc0000103;
-    case RegisterName::GuestOsId:
-      return 0x40000000;
-    case RegisterName::HypercallPage:
-      return 0x40000001;
-    case RegisterName::VpIndex:
-      return 0x40000002;
-    case RegisterName::TimeReferenceCount:
-      return 0x40000020;
-    case RegisterName::ReferenceTsc:
-      return 0x40000021;
-    default:
-      return std::nullopt;
+    case RegisterName::Tsc: return 0x10;
+    case RegisterName::TscAdjust: return 0x3b;
+    case RegisterName::SpecCtrl: return 0x48;
+    case RegisterName::SysenterCs: return 0x174;
+    case RegisterName::SysenterEsp: return 0x175;
+    case RegisterName::SysenterEip: return 0x176;
+    case RegisterName::Pat: return 0x277;
+    case RegisterName::TscDeadline: return 0x6e0;
+    case RegisterName::Star: return 0xc0000081;
+    case RegisterName::Lstar: return 0xc0000082;
+    case RegisterName::Cstar: return 0xc0000083;
+    case RegisterName::Sfmask: return 0xc0000084;
+    case RegisterName::KernelGsBase: return 0xc0000102;
+    case RegisterName::TscAux: return 0xc0000103;
+    case RegisterName::GuestOsId: return 0x40000000;
+    case RegisterName::HypercallPage: return 0x40000001;
+    case RegisterName::VpIndex: return 0x40000002;
+    case RegisterName::TimeReferenceCount: return 0x40000020;
+    case RegisterName::ReferenceTsc: return 0x40000021;
+    default: return std::nullopt;
   }
 }
 

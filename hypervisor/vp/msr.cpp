@@ -36,6 +36,7 @@ enum class Msr : std::uint32_t {
   TscAux = 0xc0000103,
   SystemConfiguration = 0xc0010010,
   HardwareConfiguration = 0xc0010015,
+  NorthbridgeConfiguration = 0xc001001f,
   InterruptPending = 0xc0010055,
   MmioConfiguration = 0xc0010058,
   DecodeConfiguration = 0xc0011029,
@@ -71,6 +72,7 @@ std::optional<std::uint64_t> constant(Msr msr) {
     case Msr::MiscEnable:
     case Msr::DebugControl:
     case Msr::SystemConfiguration:
+    case Msr::NorthbridgeConfiguration:
     case Msr::InterruptPending:
     case Msr::MmioConfiguration: return 0;
     default: return std::nullopt;

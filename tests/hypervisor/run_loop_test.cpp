@@ -513,6 +513,8 @@ TEST_F(RunLoopTest, Msrs) {
   EXPECT_TRUE(last_was_fault()) << "SVM is not there";
   write_msr(0, 0x10, 5);
   EXPECT_EQ(read_msr(0, 0x10), 5u) << "time stands still in this test";
+  write_msr(0, 0xc001001f, 1ull << 46);
+  EXPECT_EQ(read_msr(0, 0xc001001f), 0u) << "Linux looks for a northbridge on every AMD processor, and there is none";
   write_msr(0, 0xc0000081, 0x1122334455667788);
   EXPECT_EQ(read_msr(0, 0xc0000081), 0x1122334455667788u);
 

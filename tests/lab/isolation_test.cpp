@@ -33,8 +33,9 @@ std::int64_t free_kib(Machine& machine) {
 /// Commands that run hostile guests, all that are in the root's image. Those that would run for ever are stopped.
 std::vector<std::string> hostile_commands() {
   std::vector<std::string> commands;
-  for (const std::string name : {"apic_garbage", "exceptions", "execute_device", "hypercalls", "invalid_state", "ipi_storm",
-                                 "msr", "page_tables", "ports", "start_abuse", "triple_fault", "unmapped", "virtualization"}) {
+  for (const std::string name :
+       {"apic_garbage", "exceptions", "execute_device", "hypercalls", "invalid_state", "ipi_storm", "msr",
+        "page_tables", "ports", "start_abuse", "triple_fault", "unmapped", "virtualization"}) {
     commands.push_back("timeout 60 " + command_of(TinyGuest{.name = name}));
   }
   commands.push_back("timeout 5 " + command_of(TinyGuest{.name = "endless_loop"}));
@@ -44,7 +45,8 @@ std::vector<std::string> hostile_commands() {
 
 TEST(Isolation, HostileGuestsDisturbNoOtherChildAndNotTheRoot) {
   Machine machine;
-  machine.must_run("(" + command_of(LinuxChild{.mode = "load", .words = "child.seconds=120"}) + ") >/tmp/neighbour 2>&1 &");
+  machine.must_run("(" + command_of(LinuxChild{.mode = "load", .words = "child.seconds=120"}) +
+                   ") >/tmp/neighbour 2>&1 &");
   for (const std::string& command : hostile_commands()) {
     SCOPED_TRACE(command);
     const Answer answer = machine.run(command, Seconds(120));
