@@ -88,6 +88,10 @@ void bulkhead::guest::run() {
   write_ioapic(0x10 + 2 * 2, kIoapicVector);
   wait_for_ticks(ioapic_ticks, "PIT through the IOAPIC");
   write_ioapic(0x10 + 2 * 2, local_apic::kMasked);
+  // One that was sent before may wait in the local APIC.
+  enable_interrupts();
+  delay_microseconds(1000);
+  disable_interrupts();
   ioapic_ticks = 0;
   enable_interrupts();
   delay_microseconds(30000);
