@@ -17,7 +17,7 @@ Permissions permissions;
 namespace {
 
 constexpr std::uint32_t kMsrEfer = 0xc0000080, kMsrVmCr = 0xc0010114, kMsrHostSaveArea = 0xc0010117;
-constexpr std::uint64_t kEferNoExecute = 1u << 11, kEferSvm = 1u << 12, kEferAutomaticIbrs = 1u << 21;
+constexpr std::uint64_t kEferNoExecute = 1u << 11, kEferAutomaticIbrs = 1u << 21;
 constexpr std::uint64_t kVmCrDisabled = 1u << 4;
 
 bool has(std::uint32_t word, unsigned bit) { return (word >> bit) & 1; }

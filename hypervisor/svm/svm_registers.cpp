@@ -23,7 +23,7 @@ constexpr std::uint64_t kCr4PhysicalAddressExtension = 1ull << 5;
 constexpr std::uint64_t kCr4Valid =
     0x7ff | (1u << 11) | (1u << 12) | (1u << 16) | (1u << 17) | (1u << 18) | (1u << 20) | (1u << 21) | (1u << 22);
 constexpr std::uint64_t kEferSyscall = 1u << 0, kEferLongMode = 1u << 8, kEferLongModeActive = 1u << 10,
-                        kEferNoExecute = 1u << 11, kEferSvm = 1u << 12, kEferFastSave = 1u << 14;
+                        kEferNoExecute = 1u << 11, kEferFastSave = 1u << 14;
 constexpr std::uint64_t kEferValid =
     kEferSyscall | kEferLongMode | kEferLongModeActive | kEferNoExecute | kEferFastSave;
 constexpr std::uint64_t kPowerUpPat = 0x0007040600070406;
@@ -46,13 +46,6 @@ bool is_valid_pat(std::uint64_t value) {
     if (type > 7 || type == 2 || type == 3) return false;
   }
   return true;
-}
-
-std::uint16_t to_vmcb(std::uint16_t attributes) {
-  return static_cast<std::uint16_t>((attributes & 0xff) | ((attributes >> 4) & 0xf00));
-}
-std::uint16_t from_vmcb(std::uint16_t attributes) {
-  return static_cast<std::uint16_t>((attributes & 0xff) | ((attributes & 0xf00) << 4));
 }
 
 RegisterValue number(std::uint64_t value) {
@@ -126,16 +119,6 @@ void SvmVp::reset_model_specific() {
   std::memcpy(extended_state_ + kFpuControl, &kPowerUpFpuControl, sizeof kPowerUpFpuControl);
   std::memcpy(extended_state_ + kMxcsr, &kPowerUpMxcsr, sizeof kPowerUpMxcsr);
   extended_state_[kXsaveHeader] = std::byte{3};  // x87 and SSE are in the area
-}
-
-ExecutionMode SvmVp::mode() const {
-  const VmcbSegment& cs = vmcb_.cs;
-  return {vmcb_.cr0,
-          vmcb_.cr3,
-          vmcb_.cr4,
-          vmcb_.efer & ~kEferSvm,
-          {cs.base, cs.limit, cs.selector, from_vmcb(cs.attributes)},
-          vmcb_.cpl};
 }
 
 /// Those that are one number without rules of its own, or with canonical addresses at most.

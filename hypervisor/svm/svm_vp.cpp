@@ -9,8 +9,7 @@
 #include "hypervisor/processor/nmi_source.hpp"
 #include "hypervisor/processor/privileged.hpp"
 #include "hypervisor/svm/svm.hpp"
-
-extern "C" void svm_world_switch(std::uint64_t* general, std::uint64_t vmcb);
+#include "hypervisor/svm/world_switch.hpp"
 
 namespace bulkhead::hypervisor::svm {
 namespace {
@@ -124,7 +123,7 @@ const Exit& SvmVp::enter() {
   LogicalProcessor& processor = LogicalProcessor::current();
   do {
     prepare(processor);
-    svm_world_switch(general, vmcb_address_);
+    switch_world(general, vmcb_address_);
     take_state();
   } while (!understand_exit(processor));
   return exit_;

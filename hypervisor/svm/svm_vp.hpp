@@ -32,7 +32,15 @@ class SvmVp final : public VpHardware {
   void flush_tlb() override { address_space_ = 0; }
   void request_interrupt_window(unsigned priority) override;
   void request_nmi_window() override { nmi_window_ = true; }
-  ExecutionMode mode() const override;
+  ExecutionMode mode() const override {
+    const VmcbSegment& cs = vmcb_.cs;
+    return {vmcb_.cr0,
+            vmcb_.cr3,
+            vmcb_.cr4,
+            vmcb_.efer & ~kEferSvm,
+            {cs.base, cs.limit, cs.selector, from_vmcb(cs.attributes)},
+            vmcb_.cpl};
+  }
   std::uint64_t code_space() const override {
     return vmcb_.cr3 ^ vmcb_.cs.base << 20 ^ std::uint64_t{vmcb_.cs.attributes} << 52;
   }

@@ -42,6 +42,9 @@ inline constexpr std::uint32_t kInterceptMwaitArmed = 1u << 12;
 inline constexpr std::uint32_t kInterceptXsetbv = 1u << 13;
 inline constexpr std::uint32_t kInterceptRdpru = 1u << 14;
 
+/// EFER.SVME: set in every guest's EFER, and not shown to it.
+inline constexpr std::uint64_t kEferSvm = 1u << 12;
+
 /// Appendix C.
 enum class ExitCode : std::uint64_t {
   WriteCr0 = 0x10,
@@ -104,6 +107,14 @@ struct VmcbSegment {
   std::uint64_t base;
 };
 static_assert(sizeof(VmcbSegment) == 16);
+
+/// The TLFS leaves a gap in the attributes where a descriptor has the limit's upper bits; the VMCB does not.
+constexpr std::uint16_t to_vmcb(std::uint16_t attributes) {
+  return static_cast<std::uint16_t>((attributes & 0xff) | ((attributes >> 4) & 0xf00));
+}
+constexpr std::uint16_t from_vmcb(std::uint16_t attributes) {
+  return static_cast<std::uint16_t>((attributes & 0xff) | ((attributes & 0xf00) << 4));
+}
 
 struct Vmcb {
   std::uint16_t cr_reads, cr_writes;

@@ -68,7 +68,7 @@ std::uint32_t cores_per_package(const PartitionConfiguration& configuration) {
 }
 
 /// Basic leaves that adjust_basic_leaf has something to do with.
-constexpr std::uint32_t kAdjustedBasicLeaves = bits({0x0, 0x1, 0x7, 0xb, 0xd});
+constexpr std::uint32_t kAdjustedBasicLeaves = bits({0x1, 0x7, 0xb, 0xd});
 
 [[gnu::always_inline]] inline void mask(CpuidResult& result, const CpuidResult& by) {
   result.eax &= by.eax;
@@ -109,7 +109,11 @@ void extended_state(std::uint32_t subleaf, std::uint64_t xcr0, CpuidResult& resu
   if (leaf <= kLastBasicLeaf) {
     result = machine::host_cpuid(leaf, subleaf);
     mask(result, kBasicLeaves[leaf]);
-    if (kAdjustedBasicLeaves >> leaf & 1) adjust_basic_leaf(leaf, subleaf, result);
+    if (leaf == 0) {
+      result.eax = std::min(result.eax, kLastBasicLeaf);
+    } else if (kAdjustedBasicLeaves >> leaf & 1) {
+      adjust_basic_leaf(leaf, subleaf, result);
+    }
   } else if (leaf >= 0x80000000 && leaf <= kLastExtendedLeaf) {
     result = machine::host_cpuid(leaf, subleaf);
     mask(result, kExtendedLeaves[leaf & 0xff]);
@@ -124,7 +128,6 @@ void extended_state(std::uint32_t subleaf, std::uint64_t xcr0, CpuidResult& resu
 void VirtualProcessor::adjust_basic_leaf(std::uint32_t leaf, std::uint32_t subleaf, CpuidResult& result) const {
   const PartitionConfiguration& configuration = partition_.configuration();
   switch (leaf) {
-    case 0x0: result.eax = std::min(result.eax, kLastBasicLeaf); break;
     case 0x1: {
       result.ebx |= cores_per_package(configuration) << 16 | index_ << 24;
       result.ecx |= bits({24, 31});  // TSC deadline, hypervisor

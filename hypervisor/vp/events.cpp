@@ -98,7 +98,7 @@ void VirtualProcessor::choose_event() {
 
 VirtualProcessor::Prepared VirtualProcessor::prepare(std::uint64_t timer_armed) {
   changed_ = false;
-  collect_mailbox();
+  if (mailbox_.needs_attention()) collect_mailbox();
   if (partition_.settle(index_, seen_generation_)) hardware_.flush_tlb();
   if (const std::uint64_t now = machine::tsc(); now >= apic_.timer().deadline()) apic_.fire_timer(now);
 

@@ -199,8 +199,7 @@ hv_status VirtualProcessor::take_register_page() {
     set(RegisterName::Rflags, value);
   }
   if (dirty & abi::kDirtyInstructionPointer) {
-    value.number = page->rip;
-    set(RegisterName::Rip, value);
+    if (status == HV_STATUS_SUCCESS) status = set_instruction_pointer(page->rip);
     hardware_.interrupt_shadow = false;  // an instruction was completed
   }
   return status;

@@ -23,9 +23,8 @@ RegisterValue number(std::uint64_t value) {
   return result;
 }
 
-bool is_canonical(std::uint64_t address, const ExecutionMode& mode) {
-  const unsigned unused = mode.cr4 & kCr4FiveLevels ? 64 - 57 : 64 - 48;
-  return static_cast<std::uint64_t>(static_cast<std::int64_t>(address << unused) >> unused) == address;
+bool is_canonical(std::uint64_t address, unsigned bits) {
+  return static_cast<std::uint64_t>(static_cast<std::int64_t>(address << (64 - bits)) >> (64 - bits)) == address;
 }
 
 }  // namespace
@@ -98,6 +97,14 @@ std::expected<RegisterValue, hv_status> VirtualProcessor::get_register(RegisterN
   }
 }
 
+hv_status VirtualProcessor::set_instruction_pointer(std::uint64_t value) {
+  if (!is_canonical(value, 48) && !((hardware_.mode().cr4 & kCr4FiveLevels) && is_canonical(value, 57))) {
+    return HV_STATUS_INVALID_REGISTER_VALUE;
+  }
+  hardware_.rip = value;
+  return HV_STATUS_SUCCESS;
+}
+
 hv_status VirtualProcessor::set_register(RegisterName name, const RegisterValue& value) {
   changed_ = true;
   if (name >= RegisterName::Rax && name <= RegisterName::R15) {
@@ -109,10 +116,7 @@ hv_status VirtualProcessor::set_register(RegisterName name, const RegisterValue&
   };
   const std::uint64_t content = value.number;
   switch (name) {
-    case RegisterName::Rip:
-      if (!is_canonical(content, hardware_.mode())) return HV_STATUS_INVALID_REGISTER_VALUE;
-      hardware_.rip = content;
-      return HV_STATUS_SUCCESS;
+    case RegisterName::Rip: return set_instruction_pointer(content);
     case RegisterName::Rflags:
       if ((content & ~(kRflagsWritable | kRflagsAlwaysSet)) ||
           ((content & kVirtual8086) && (hardware_.mode().efer & kEferLongModeActive))) {

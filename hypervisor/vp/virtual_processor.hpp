@@ -101,6 +101,7 @@ class VirtualProcessor {
   // registers.cpp
   std::uint64_t pending_interruption() const;
   hv_status set_pending_interruption(std::uint64_t value);
+  hv_status set_instruction_pointer(std::uint64_t value);
   std::uint64_t interrupt_state() const;
 
   // cpuid.cpp
