@@ -65,15 +65,17 @@ nmi_entry:
 1:      popq %rax
         iretq
 
-// void wait_for_nmi(const std::atomic<std::uint32_t>* signals): sleeps until an NMI, unless *signals is not zero.
+// bool wait_for_nmi(const std::atomic<std::uint32_t>* signals): sleeps until an NMI comes. False, at once, if *signals is not zero.
         .globl wait_for_nmi
 wait_for_nmi:
+        xorl %eax, %eax
         cmpl $0, (%rdi)
         jne 1f
         stgi
 wait_halt:
         hlt
         clgi
+        movl $1, %eax
 1:      ret
 
 // bool try_msr_read(index, value*), bool try_msr_write(index, value): false if the processor refuses.

@@ -5,8 +5,9 @@
 //
 //   8 KiB aligned  | LogicalProcessor | the root's VpHardware |      ...  ◀── stack |
 //
-// Signals. A processor tells another to look at something by setting a bit of `signals` and sending an NMI. Host code runs with the
-// global interrupt flag clear, so the NMI is seen as the guest's exit, or by `wait` of a processor that has no guest to run.
+// Signals (processor/signals.hpp). Host code runs with the global interrupt flag clear, so their NMI is seen as the guest's exit, or by
+// `wait` of a processor that has no guest to run. Before a processor enters the root it looks at the bits too: so that it depends on
+// no NMI for what it must know then, and one that got lost cannot keep others from being sent.
 #pragma once
 
 #include <atomic>
@@ -14,24 +15,19 @@
 #include <cstdint>
 
 #include "hypervisor/memory/frame.hpp"
+#include "hypervisor/processor/signals.hpp"
 #include "hypervisor/root/startup.hpp"
 
 namespace bulkhead::hypervisor {
 
 class VpHardware;
 
-inline constexpr std::uint32_t kSignalSent = 1u << 0;  // an NMI of ours is on its way: the next NMI is not the root's
-inline constexpr std::uint32_t kSignalKick = 1u << 1;  // machine::kick
-inline constexpr std::uint32_t kSignalStartup = 1u << 2;  // LogicalProcessor::startup changed
-inline constexpr std::uint32_t kSignalNmi = 1u << 3;      // the root sent an NMI to this processor
-inline constexpr std::uint32_t kSignalStop = 1u << 4;     // panic elsewhere
-
 struct LogicalProcessor {
   static constexpr std::uintptr_t kStackSize = 8192;
 
   std::uint32_t index = 0;
   std::uint32_t apic_id = 0;
-  std::atomic<std::uint32_t> signals{0};
+  Signals signals;
   root::StartupState startup;
 
   /// The root runs here, or is about to and has looked at `root_flush` already.
@@ -83,8 +79,11 @@ extern std::uint32_t count;
 /// Sets bits and sends an NMI if none is on its way. Not for the processor itself.
 void signal(LogicalProcessor& processor, std::uint32_t bits);
 
-/// After an NMI exit: takes the NMI, and the signals if it was ours. False: it is the root's.
-bool take_nmi(LogicalProcessor& processor, std::uint32_t& signals);
+/// After an NMI exit: takes the NMI, and the signals. Whose NMI it was is in the result.
+Signals::Taken take_nmi(LogicalProcessor& processor);
+
+/// Takes the signals that are there, without an NMI. Those that are for the root are noted in `processor`.
+void take_signals(LogicalProcessor& processor);
 
 /// Sleeps until a signal comes, unless one is there already.
 void wait(LogicalProcessor& processor);

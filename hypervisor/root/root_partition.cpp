@@ -120,6 +120,7 @@ void handle_memory(LogicalProcessor& processor, VpHardware& root, const Exit& ex
     return;
   }
   machine::log("the root wrote to memory that is the hypervisor's or deposited", access.gpa);
+  machine::log(access.during_walk ? "by a walk of its page tables, at" : "at", root.rip);
   inject_general_protection(root);
 }
 
@@ -157,6 +158,8 @@ void run(LogicalProcessor& processor) {
   VpHardware& root = *processor.root;
   processor.running = &root;
   for (;;) {
+    if (processor.signals.any()) [[unlikely]]
+      processors::take_signals(processor);
     if (!may_run(processor, root)) continue;
     if (processor.root_nmi) deliver_nmi(processor, root);
     // in_root before root_flush: whoever takes rights away sets root_flush before it reads in_root, so one of us sees the other.

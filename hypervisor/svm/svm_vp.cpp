@@ -247,13 +247,12 @@ bool SvmVp::exit_for_exception(unsigned vector) {
 }
 
 bool SvmVp::exit_for_nmi(LogicalProcessor& processor) {
-  std::uint32_t signals = 0;
   // Interrupts are masked while the NMI is taken, and after that as load() left them.
   privileged::disable_interrupts();
-  const bool ours = processors::take_nmi(processor, signals);
+  const Signals::Taken signals = processors::take_nmi(processor);
   if (role_ == Role::Child) privileged::enable_interrupts();
-  if (!ours || (signals & kSignalNmi) || nmi_source::is_active()) processor.root_nmi = true;
-  if (role_ == Role::Child && (processor.root_nmi || (signals & kSignalStartup))) {
+  if (!signals.explains_nmi || (signals.bits & kSignalNmi) || nmi_source::is_active()) processor.root_nmi = true;
+  if (role_ == Role::Child && (processor.root_nmi || (signals.bits & kSignalStartup))) {
     return finish(ExitReason::PhysicalInterrupt);
   }
   return finish(ExitReason::Kick);
