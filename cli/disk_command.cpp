@@ -221,7 +221,7 @@ void add_merge(CLI::App& disk, const SharedArguments& arguments, int& status) {
   command->add_flag("--keep", arguments->keep, "Do not remove it");
   command->callback([arguments, &status] {
     status = perform(*arguments, [&](disk::ImageStore& store) {
-      return disk::merge_image(store, arguments->path,
+      return disk::merge_image(store, arguments->path, arguments->format_of(arguments->source_format),
                                arguments->keep ? disk::MergedChild::keep : disk::MergedChild::remove,
                                progress_of(std::make_shared<ProgressBar>("merging")));
     });
@@ -234,7 +234,8 @@ void add_flatten(CLI::App& disk, const SharedArguments& arguments, int& status) 
   command->add_option("path", arguments->path, "The differencing image")->required();
   command->callback([arguments, &status] {
     status = perform(*arguments, [&](disk::ImageStore& store) {
-      return disk::flatten_image(store, arguments->path, progress_of(std::make_shared<ProgressBar>("flattening")));
+      return disk::flatten_image(store, arguments->path, arguments->format_of(arguments->source_format),
+                                 progress_of(std::make_shared<ProgressBar>("flattening")));
     });
   });
 }
@@ -246,7 +247,8 @@ void add_rebase(CLI::App& disk, const SharedArguments& arguments, int& status) {
   command->add_flag("--reconnect", arguments->reconnect, "It is the same parent, at a new place: copy nothing");
   command->callback([arguments, &status] {
     status = perform(*arguments, [&](disk::ImageStore& store) {
-      return disk::rebase_image(store, arguments->path, arguments->parent,
+      return disk::rebase_image(store, arguments->path, arguments->format_of(arguments->source_format),
+                                arguments->parent,
                                 arguments->reconnect ? disk::Rebasing::reconnect : disk::Rebasing::copy,
                                 progress_of(std::make_shared<ProgressBar>("rebasing")));
     });

@@ -109,16 +109,17 @@ void print_check(const disk::CheckReport& report, Style style) {
       findings.push_back(
           {{"severity", name_of(finding.severity)}, {"text", finding.text}, {"repaired", finding.repaired}});
     }
-    const nlohmann::ordered_json json = {{"clean", report.clean()},
-                                         {"blocks", report.blocks},
-                                         {"allocated", report.allocated},
-                                         {"unused_bytes", report.unused},
-                                         {"findings", findings}};
+    const nlohmann::ordered_json json = {{"clean", report.clean()},       {"blocks", report.blocks},
+                                         {"allocated", report.allocated}, {"unused_bytes", report.unused},
+                                         {"findings", findings},          {"omitted_findings", report.omitted}};
     fmt::print("{}\n", json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace));
     return;
   }
   for (const auto& finding : report.findings) {
     fmt::print("{}: {}{}\n", name_of(finding.severity), finding.text, finding.repaired ? " (repaired)" : "");
+  }
+  if (report.omitted > 0) {
+    fmt::print("... and {} more\n", report.omitted);
   }
   fmt::print("{}: {} of {} blocks are allocated, {} of the file are unused\n", report.clean() ? "clean" : "not clean",
              report.allocated, report.blocks, size_text(report.unused));

@@ -7,6 +7,7 @@ set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
 
 option(BULKHEAD_SANITIZE "Build the user-mode code with ASan and UBSan" OFF)
 option(BULKHEAD_FUZZ "Build the libFuzzer targets (clang only)" OFF)
+set(BULKHEAD_FUZZ_SECONDS 20 CACHE STRING "How long each libFuzzer target runs as a test")
 
 set(BULKHEAD_WARNINGS -Wall -Wextra -Werror -Wpedantic -Wshadow -Wnon-virtual-dtor -Wold-style-cast -Wcast-align
                       -Woverloaded-virtual -Wimplicit-fallthrough -Wundef)
@@ -57,13 +58,30 @@ function(bulkhead_test name)
                        DISCOVERY_TIMEOUT 60)
 endfunction()
 
-# bulkhead_fuzzer(NAME SOURCES ... [DEPENDS ...]): a libFuzzer program, in the fuzz preset only.
+# bulkhead_fuzzer(NAME SOURCES ... [DEPENDS ...]): a libFuzzer program. In the fuzz preset it is a test with the label
+# fuzz, of BULKHEAD_FUZZ_SECONDS. Everywhere else the inputs that are kept in corpus/NAME beside it, if there are any,
+# are tried once, as a unit test.
 function(bulkhead_fuzzer name)
-  if(NOT BULKHEAD_FUZZ)
-    return()
-  endif()
   cmake_parse_arguments(ARG "" "" "SOURCES;DEPENDS" ${ARGN})
-  add_executable(fuzz_${name} ${ARG_SOURCES})
-  target_link_libraries(fuzz_${name} PRIVATE bulkhead_options ${ARG_DEPENDS})
-  target_link_options(fuzz_${name} PRIVATE -fsanitize=fuzzer)
+  set(kept ${CMAKE_CURRENT_SOURCE_DIR}/corpus/${name})
+  if(BULKHEAD_FUZZ)
+    add_executable(fuzz_${name} ${ARG_SOURCES})
+    target_link_libraries(fuzz_${name} PRIVATE bulkhead_options ${ARG_DEPENDS})
+    target_link_options(fuzz_${name} PRIVATE -fsanitize=fuzzer)
+    set(learned ${CMAKE_SOURCE_DIR}/build/corpus/fuzz_${name})
+    file(MAKE_DIRECTORY ${learned})
+    if(NOT EXISTS ${kept})
+      set(kept "")
+    endif()
+    add_test(NAME fuzz.${name}
+             COMMAND fuzz_${name} -max_total_time=${BULKHEAD_FUZZ_SECONDS} -timeout=10 -rss_limit_mb=2048
+                     -artifact_prefix=${learned}. -print_final_stats=1 ${learned} ${kept})
+    math(EXPR limit "${BULKHEAD_FUZZ_SECONDS} + 120")
+    set_tests_properties(fuzz.${name} PROPERTIES LABELS fuzz TIMEOUT ${limit})
+  elseif(EXISTS ${kept})
+    add_executable(replay_${name} ${ARG_SOURCES} ${CMAKE_SOURCE_DIR}/tests/fuzz_replay.cpp)
+    target_link_libraries(replay_${name} PRIVATE bulkhead_options ${ARG_DEPENDS})
+    add_test(NAME fuzz.${name}.corpus COMMAND replay_${name} ${kept})
+    set_tests_properties(fuzz.${name}.corpus PROPERTIES LABELS unit TIMEOUT 120)
+  endif()
 endfunction()

@@ -69,16 +69,17 @@ void PageCache::create(std::uint64_t page) {
   modify(page);
 }
 
-std::vector<PageCache::Taken> PageCache::take_dirty(std::size_t limit) {
+std::vector<PageCache::Taken> PageCache::take_dirty() {
   std::vector<Taken> taken;
-  while (!dirty_.empty() && taken.size() < limit) {
-    const auto [page, entry] = *dirty_.begin();
-    dirty_.erase(dirty_.begin());
+  taken.reserve(dirty_.size());
+  for (auto dirty = dirty_.rbegin(); dirty != dirty_.rend(); ++dirty) {
+    const auto [page, entry] = *dirty;
     entry->dirty = false;
     ++entry->pins;
     taken.push_back(
         {page, std::make_shared<std::vector<std::byte>>(entry->bytes.get(), entry->bytes.get() + page_size_)});
   }
+  dirty_.clear();
   return taken;
 }
 

@@ -37,13 +37,13 @@ class PageCache {
   void create(std::uint64_t page);
 
   std::size_t dirty() const { return dirty_.size(); }
-  /// Takes the content of up to `limit` dirty pages (lowest first), which become clean but stay in memory until
-  /// release() of each.
+  /// Takes the content of all dirty pages, the one that lies last in the file first; they become clean but stay in
+  /// memory until release() of each.
   struct Taken {
     std::uint64_t page;
     std::shared_ptr<std::vector<std::byte>> content;
   };
-  std::vector<Taken> take_dirty(std::size_t limit);
+  std::vector<Taken> take_dirty();
   void release(std::uint64_t page);
   /// Forgets pages of [start, end): the area is used for something else now.
   void forget(std::uint64_t start, std::uint64_t end);

@@ -6,9 +6,9 @@
 
 #include <coroutine>
 #include <cstdint>
-#include <deque>
 #include <unordered_map>
 #include <utility>
+#include <vector>
 
 #include "disk/task.hpp"
 #include "error/error.hpp"
@@ -61,7 +61,7 @@ class Gate {
   struct Entry {
     std::uint32_t sharers = 0;
     bool owned = false;
-    std::deque<Waiter> waiters;
+    std::vector<Waiter> waiters;  // mostly empty, and then costs nothing
     bool admits(Mode mode) const { return mode == Mode::shared ? !owned : !owned && sharers == 0; }
     void admit(Mode mode) {
       if (mode == Mode::shared) {
@@ -89,12 +89,13 @@ class Gate {
     } else {
       entry.owned = false;
     }
-    std::deque<Waiter> admitted;
-    while (!entry.waiters.empty() && entry.admits(entry.waiters.front().mode)) {
-      entry.admit(entry.waiters.front().mode);
-      admitted.push_back(entry.waiters.front());
-      entry.waiters.pop_front();
+    auto next = entry.waiters.begin();
+    while (next != entry.waiters.end() && entry.admits(next->mode)) {
+      entry.admit(next->mode);
+      ++next;
     }
+    const std::vector<Waiter> admitted(entry.waiters.begin(), next);
+    entry.waiters.erase(entry.waiters.begin(), next);
     if (entry.sharers == 0 && !entry.owned && entry.waiters.empty()) {
       entries_.erase(found);
     }

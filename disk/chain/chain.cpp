@@ -68,14 +68,6 @@ Task<Result<std::unique_ptr<Disk>>> open_image(std::unique_ptr<File> file, Forma
   co_return as_disk(RawDisk::open(std::move(file), cd ? 2048 : 512));
 }
 
-void attach(Disk& child, std::unique_ptr<Disk> parent) {
-  if (auto* vhdx_child = dynamic_cast<vhdx::VhdxDisk*>(&child)) {
-    vhdx_child->set_parent(std::move(parent));
-  } else if (auto* vhd_child = dynamic_cast<vhd::VhdDisk*>(&child)) {
-    vhd_child->set_parent(std::move(parent));
-  }
-}
-
 }  // namespace
 
 Format format_of_name(const std::string& path) {
@@ -122,23 +114,44 @@ Task<Result<OpenedParent>> open_parent_of(ImageStore& store, const std::string& 
   if (!reference) {
     co_return fail(fmt::format("'{}' has no parent", path));
   }
-  std::string problem = "it does not say where";
+  std::optional<Error> problem;
   for (const auto& candidate : reference->paths) {
     auto opened = store.open_parent(path, candidate, options.access);
     if (!opened) {
-      problem = opened.error().message();
+      problem = problem.value_or(opened.error().within(fmt::format("cannot open the parent of '{}'", path)));
       continue;
     }
     auto parent = co_await open_image(std::move(opened->file), child.properties().format);
-    if (!parent) {
-      co_return std::unexpected(parent.error().within(fmt::format("cannot open the parent of '{}'", path)));
+    if (parent && links_to(child, **parent)) {
+      co_return OpenedParent{std::move(*parent), opened->path};
     }
-    if (!links_to(child, **parent)) {
-      co_return fail(fmt::format("'{}' is not the parent of '{}', or it has changed since", opened->path, path));
-    }
-    co_return OpenedParent{std::move(*parent), opened->path};
+    // Another file of that name; the right one may be where the next path says.
+    problem = parent ? Error(fmt::format("'{}' is not the parent of '{}', or it has changed since", opened->path, path))
+                     : parent.error().within(fmt::format("cannot open the parent of '{}'", path));
   }
-  co_return fail(fmt::format("cannot open the parent of '{}': {}", path, problem));
+  if (!problem) {
+    co_return fail(fmt::format("cannot open the parent of '{}': it does not say where that is", path));
+  }
+  co_return std::unexpected(*problem);
+}
+
+Task<Result<>> open_parents_of(ImageStore& store, std::string path, Disk& disk) {
+  const auto top = path;
+  Disk* child = &disk;
+  for (int depth = 0; child->properties().kind == Kind::differencing; ++depth) {
+    if (depth == kDeepest) {
+      co_return fail(fmt::format("'{}' has more than {} parents, or is among its own", top, kDeepest));
+    }
+    auto parent = co_await open_parent_of(store, path, *child, {});
+    if (!parent) {
+      co_return std::unexpected(parent.error());
+    }
+    path = parent->path;
+    auto* next = parent->disk.get();
+    dynamic_cast<BlockDisk&>(*child).set_parent(std::move(parent->disk));
+    child = next;
+  }
+  co_return Result<>();
 }
 
 Task<Result<std::unique_ptr<Disk>>> open_disk(ImageStore& store, std::string path, OpenOptions options) {
@@ -150,19 +163,9 @@ Task<Result<std::unique_ptr<Disk>>> open_disk(ImageStore& store, std::string pat
   if (!disk || !options.with_parents) {
     co_return disk;
   }
-  Disk* child = disk->get();
-  for (int depth = 0; child->properties().kind == Kind::differencing; ++depth) {
-    if (depth == kDeepest) {
-      co_return fail(fmt::format("'{}' has more than {} parents, or is among its own", path, kDeepest));
-    }
-    auto parent = co_await open_parent_of(store, path, *child, {});
-    if (!parent) {
-      co_return std::unexpected(parent.error());
-    }
-    path = parent->path;
-    auto* next = parent->disk.get();
-    attach(*child, std::move(parent->disk));
-    child = next;
+  auto below = co_await open_parents_of(store, path, **disk);
+  if (!below) {
+    co_return std::unexpected(below.error());
   }
   co_return disk;
 }

@@ -35,13 +35,15 @@ struct ParentReference {
 };
 std::optional<ParentReference> parent_reference(const Disk& disk);
 
-/// Opens the parent alone (with_parents as given), and checks that it is the one that `child`'s image means.
+/// Opens the parent alone, and checks that it is the one that `child`'s image means.
 struct OpenedParent {
   std::unique_ptr<Disk> disk;
   std::string path;
 };
 Task<Result<OpenedParent>> open_parent_of(ImageStore& store, const std::string& path, const Disk& child,
                                           OpenOptions options);
+/// Opens all parents of `disk`, which was opened alone from `path`.
+Task<Result<>> open_parents_of(ImageStore& store, std::string path, Disk& disk);
 /// Whether `parent` has the content that `child` was made over.
 bool links_to(const Disk& child, const Disk& parent);
 

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A power cut, tried in every way. RecordingFile passes operations on to the file below it and keeps a log of those
-// that change it; CrashStates builds from such a log the files that a crash could have left behind.
+// A power cut, tried in every way. RecordingFiles pass operations on to the files below them and keep one log, in a
+// Recording, of those that change them; CrashStates builds from it the files that a crash could have left behind.
 //
 //     write write | flush | write resize zero | flush | write ...
 //     \_________/           \_______________/
-//      an epoch: any subset may have reached the disk, in any order, torn at any sector; all of it once the flush
-//      after it has ended
+//      an epoch: any subset may have reached the disk, in any order, torn at any sector; of each file, what had ended
+//      when the flush began is all there once the flush has ended
 #pragma once
 
 #include <cstdint>
@@ -20,26 +20,42 @@ namespace bulkhead::disk {
 
 /// One change to a recorded file, or a mark that the test put between them.
 struct RecordedOperation {
-  enum class Kind { write, zero, resize, flush, mark };
+  enum class Kind { write, zero, resize, flush_began, flush_ended, mark };
+  static constexpr std::size_t kNever = ~std::size_t{0};
   Kind kind;
+  std::size_t file = 0;  // the number of the RecordingFile
   std::uint64_t offset = 0;
   std::uint64_t length = 0;
   std::vector<std::byte> bytes;
-  /// For a flush: what had ended when it began (an index into the log), which is what it makes durable.
-  std::size_t covers = 0;
+  /// Of a change: what stood in the log when it had ended, as an index.
+  std::size_t ended = kNever;
+  /// Of a flush that ended: where in the log it began. What had ended by then is durable.
+  std::size_t began = 0;
   std::uint64_t mark = 0;
   bool durable = false;
 };
 
+/// What several files live through, in one order.
+class Recording {
+ public:
+  const std::vector<RecordedOperation>& operations() const { return operations_; }
+  /// Notes that the workload's step `number` begins now.
+  void mark_begin(std::uint64_t number);
+  /// Notes that the workload was told by now that its steps up to `number` are durable.
+  void mark_durable(std::uint64_t number);
+
+ private:
+  friend class RecordingFile;
+  std::size_t add(RecordedOperation operation);
+  void end(std::size_t index) { operations_[index].ended = operations_.size(); }
+  std::vector<RecordedOperation> operations_;
+};
+
 class RecordingFile final : public File {
  public:
-  explicit RecordingFile(MemoryFile& base) : base_(base) {}
-
-  const std::vector<RecordedOperation>& operations() const { return operations_; }
-  /// Notes in the log that the workload's step `number` begins now.
-  void mark_begin(std::uint64_t number);
-  /// Notes in the log that the workload was told by now that its steps up to `number` are durable.
-  void mark_durable(std::uint64_t number);
+  /// `number` tells the files of one recording apart: 0, 1 ...
+  RecordingFile(Recording& recording, std::size_t number, File& base)
+      : recording_(recording), number_(number), base_(base) {}
 
   const std::string& name() const override { return base_.name(); }
   bool writable() const override { return true; }
@@ -54,11 +70,12 @@ class RecordingFile final : public File {
   }
 
  private:
-  MemoryFile& base_;
-  std::vector<RecordedOperation> operations_;
+  Recording& recording_;
+  std::size_t number_;
+  File& base_;
 };
 
-/// The states a crash can leave of a file that was `start` and then lived through `operations`.
+/// The states that a crash can leave of files that were `start`, by their numbers, and then lived through `operations`.
 class CrashStates {
  public:
   /// How many subsets of one epoch are tried: all of them if it has at most `exhaustive` operations; otherwise every
@@ -68,25 +85,27 @@ class CrashStates {
     unsigned samples = 8;
     std::uint64_t seed = 1;
   };
-  struct State {
+  struct Content {
     SparseBytes bytes;
-    std::uint64_t size;
+    std::uint64_t size = 0;
+  };
+  struct State {
+    std::vector<Content> files;
     /// What the workload was told is durable must be there: the last mark_durable() before the crash.
-    std::uint64_t durable;
+    std::uint64_t durable = 0;
     /// The last step that had begun.
-    std::uint64_t begun;
+    std::uint64_t begun = 0;
     std::string description;
   };
 
-  CrashStates(SparseBytes start, std::uint64_t size, const std::vector<RecordedOperation>& operations, Effort effort)
-      : start_(std::move(start)), size_(size), operations_(operations), effort_(effort) {}
+  CrashStates(std::vector<Content> start, const std::vector<RecordedOperation>& operations, Effort effort)
+      : start_(std::move(start)), operations_(operations), effort_(effort) {}
 
   /// Calls `check` with each state until it returns false. Returns how many there were.
   std::uint64_t each(const std::function<bool(const State&)>& check) const;
 
  private:
-  SparseBytes start_;
-  std::uint64_t size_;
+  std::vector<Content> start_;
   const std::vector<RecordedOperation>& operations_;
   Effort effort_;
 };

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -38,6 +39,23 @@ Result<int> listen_on(int family, Address& address, const std::string& name) {
   return descriptor;
 }
 
+/// A server that was killed leaves its socket behind: if nobody listens there any more, it goes.
+void remove_stale(const std::string& path, sockaddr_un& address) {
+  struct stat status{};
+  if (::lstat(path.c_str(), &status) != 0 || !S_ISSOCK(status.st_mode)) {
+    return;
+  }
+  const int descriptor = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  const bool refused =
+      descriptor >= 0 && ::connect(descriptor, as_sockaddr(address), sizeof address) != 0 && errno == ECONNREFUSED;
+  if (descriptor >= 0) {
+    ::close(descriptor);
+  }
+  if (refused) {
+    ::unlink(path.c_str());
+  }
+}
+
 }  // namespace
 
 Result<Listener> Listener::on_unix_socket(const std::string& path) {
@@ -48,6 +66,7 @@ Result<Listener> Listener::on_unix_socket(const std::string& path) {
         fmt::format("cannot listen on '{}': a socket's path has 1 to {} bytes", path, sizeof address.sun_path - 1));
   }
   std::memcpy(address.sun_path, path.data(), path.size());
+  remove_stale(path, address);
   auto descriptor = listen_on(AF_UNIX, address, path);
   if (!descriptor) {
     return std::unexpected(descriptor.error());

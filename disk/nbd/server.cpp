@@ -12,8 +12,9 @@ namespace bulkhead::disk::nbd {
 namespace {
 
 constexpr std::uint32_t kLargestRequest = 32 << 20;
-constexpr std::uint64_t kMostBytesUnderWay = 64 << 20;
+constexpr std::uint64_t kMostBytesUnderWay = 32 << 20;  // of one connection
 constexpr unsigned kMostRequestsUnderWay = 64;
+constexpr std::size_t kMostConnections = 16;
 constexpr std::uint32_t kLargestOption = 64 << 10;
 
 template <typename Layout>
@@ -252,7 +253,9 @@ Task<Result<>> Server::serve(Until until) {
   while (!stopping_) {
     const int accepted = co_await ring_.operation(
         [&](io_uring_sqe* sqe) { io_uring_prep_accept(sqe, listener_.descriptor(), nullptr, nullptr, SOCK_CLOEXEC); });
-    if (accepted >= 0) {
+    if (accepted >= 0 && connections_.size() >= kMostConnections) {
+      ::close(accepted);
+    } else if (accepted >= 0) {
       connections.add(serve_connection(accepted, until));
     } else if (!stopping_ && accepted != -EINTR && accepted != -EAGAIN && accepted != -ECONNABORTED) {
       result = std::unexpected(Error::from_errno("cannot accept connections", -accepted));

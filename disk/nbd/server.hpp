@@ -3,7 +3,7 @@
 // Lends a disk to any program that speaks NBD: nbd-client and the kernel's mount, QEMU's programs, libnbd.
 //
 // Each connection is a task that reads requests; each request is a task that works on the disk and then answers. What a
-// client may have under way is bounded, so it cannot fill memory; what it sends that makes no sense ends its
+// client may have under way is bounded, and so are the clients, so they cannot fill memory; what it sends that makes no sense ends its
 // connection.
 #pragma once
 

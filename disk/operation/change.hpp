@@ -15,17 +15,18 @@ Task<Result<>> compact_image(ImageStore& store, std::string path, std::optional<
 /// Writes what a differencing image holds into its parent; then the image goes, unless it is to be kept. Other children
 /// of the parent become invalid with its first change, as they must.
 enum class MergedChild { remove, keep };
-Task<Result<>> merge_image(ImageStore& store, std::string path, MergedChild child, Progress progress);
+Task<Result<>> merge_image(ImageStore& store, std::string path, std::optional<Format> format, MergedChild child,
+                           Progress progress);
 
 /// Copies what shows through a differencing image into it, and cuts it off from its parent.
-Task<Result<>> flatten_image(ImageStore& store, std::string path, Progress progress);
+Task<Result<>> flatten_image(ImageStore& store, std::string path, std::optional<Format> format, Progress progress);
 
 /// Gives a differencing image another parent.
 enum class Rebasing {
   reconnect,  // the same parent, at another place: its identity must be right
   copy,       // a different one: what the image showed of the old chain and the new one does not have is copied first
 };
-Task<Result<>> rebase_image(ImageStore& store, std::string path, std::string parent, Rebasing rebasing,
-                            Progress progress);
+Task<Result<>> rebase_image(ImageStore& store, std::string path, std::optional<Format> format, std::string parent,
+                            Rebasing rebasing, Progress progress);
 
 }  // namespace bulkhead::disk

@@ -46,8 +46,11 @@ class Checker {
   explicit Checker(Repairing repairing) : repairing_(repairing == Repairing::yes) {}
 
   void add(Severity severity, std::string text, bool repaired) {
+    report_.unrepaired += severity == Severity::note || repaired ? 0 : 1;
     if (report_.findings.size() < kMostFindings) {
       report_.findings.push_back({severity, std::move(text), repaired});
+    } else {
+      ++report_.omitted;
     }
   }
 
@@ -80,30 +83,22 @@ class Checker {
         add(Severity::error, fmt::format("region {} overlaps another one", entry.guid.text()), false);
       }
     }
-    const auto& geometry = disk.geometry();
-    report_.blocks = geometry.blocks;
-    for (std::uint64_t block = 0; block < geometry.blocks; ++block) {
-      auto done = co_await vhdx_entry(disk, co_await disk.payload_entry(block), geometry.payload_entry(block),
-                                      geometry.block_size, map);
-      if (!done) {
-        co_return std::unexpected(done.error());
-      }
-    }
-    const auto chunks = (geometry.blocks + geometry.chunk_ratio - 1) / geometry.chunk_ratio;
-    for (std::uint64_t chunk = 0; disk.metadata().has_parent && chunk < chunks; ++chunk) {
-      auto done = co_await vhdx_entry(disk, co_await disk.bitmap_entry(chunk), geometry.bitmap_entry(chunk), kMiB, map);
-      if (!done) {
-        co_return std::unexpected(done.error());
-      }
+    auto done = co_await vhdx_table(disk, map);
+    if (!done) {
+      co_return std::unexpected(done.error());
     }
     report_.unused = map.unused();
     co_return std::move(report_);
   }
 
   Task<Result<CheckReport>> vhd(vhd::VhdDisk& disk) {
-    if (disk.footer_damaged()) {
-      add(Severity::error, "the footer is missing, or differs from its copy", repairing_);
-      auto written = repairing_ ? co_await disk.rewrite_footers() : Result<>();
+    if (disk.footer_state() == vhd::FooterState::damaged) {
+      add(Severity::error, "the footer's copy at the beginning is not valid", repairing_);
+    } else if (disk.footer_state() == vhd::FooterState::not_put_away) {
+      add(Severity::note, "the image was not put away in order: its footer and the copy of it differ", repairing_);
+    }
+    if (disk.footer_state() != vhd::FooterState::good && repairing_) {
+      auto written = co_await disk.rewrite_footers();
       if (!written) {
         co_return std::unexpected(written.error());
       }
@@ -142,17 +137,39 @@ class Checker {
   }
 
  private:
+  /// The sector bitmaps first: blocks need them.
+  Task<Result<>> vhdx_table(vhdx::VhdxDisk& disk, FileMap& map) {
+    const auto& geometry = disk.geometry();
+    report_.blocks = geometry.blocks;
+    const auto chunks = (geometry.blocks + geometry.chunk_ratio - 1) / geometry.chunk_ratio;
+    Result<> done;
+    for (std::uint64_t chunk = 0; done && disk.metadata().has_parent && chunk < chunks; ++chunk) {
+      done = co_await vhdx_entry(disk, co_await disk.bitmap_entry(chunk), geometry.bitmap_entry(chunk), kMiB, map);
+    }
+    bool has_bitmap = false;
+    for (std::uint64_t block = 0; done && block < geometry.blocks; ++block) {
+      if (disk.metadata().has_parent && block % geometry.chunk_ratio == 0) {
+        const auto bitmap = co_await disk.bitmap_entry(geometry.chunk_of(block));
+        has_bitmap = bitmap && bitmap->has_place();
+      }
+      auto entry = co_await disk.payload_entry(block);
+      if (entry && entry->state == vhdx::PayloadState::partially_present && !has_bitmap) {
+        entry = fail(fmt::format("block {} needs a sector bitmap, and there is none", block));
+      }
+      report_.allocated += entry && entry->has_place() ? 1 : 0;
+      done = co_await vhdx_entry(disk, std::move(entry), geometry.payload_entry(block), geometry.block_size, map);
+    }
+    co_return done;
+  }
+
   Task<Result<>> vhdx_entry(vhdx::VhdxDisk& disk, Result<vhdx::BatEntry> entry, std::uint64_t index,
                             std::uint64_t length, FileMap& map) {
     if (!entry) {
       add(Severity::lost, entry.error().message(), repairing_);
       co_return repairing_ ? co_await disk.reset_entry(index) : Result<>();
     }
-    if (entry->has_place()) {
-      report_.allocated += length == kMiB && disk.geometry().block_size != kMiB ? 0 : 1;
-      if (!map.take(entry->offset, length)) {
-        add(Severity::lost, fmt::format("BAT entry {} overlaps something else at {}", index, entry->offset), false);
-      }
+    if (entry->has_place() && !map.take(entry->offset, length)) {
+      add(Severity::lost, fmt::format("BAT entry {} overlaps something else at {}", index, entry->offset), false);
     }
     co_return Result<>();
   }
@@ -162,10 +179,6 @@ class Checker {
 };
 
 }  // namespace
-
-bool CheckReport::clean() const {
-  return std::ranges::all_of(findings, [](const Finding& f) { return f.severity == Severity::note || f.repaired; });
-}
 
 Task<Result<CheckReport>> check_image(ImageStore& store, std::string path, std::optional<Format> format,
                                       Repairing repairing) {

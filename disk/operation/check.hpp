@@ -18,12 +18,14 @@ struct Finding {
 };
 
 struct CheckReport {
-  std::vector<Finding> findings;
-  std::uint64_t blocks = 0;     // of the disk
-  std::uint64_t allocated = 0;  // of them in the file
-  std::uint64_t unused = 0;     // bytes of the file that nothing refers to
+  std::vector<Finding> findings;  // the first of them
+  std::uint64_t omitted = 0;      // how many more there were
+  std::uint64_t unrepaired = 0;   // errors and losses that are still there
+  std::uint64_t blocks = 0;       // of the disk
+  std::uint64_t allocated = 0;    // of them in the file
+  std::uint64_t unused = 0;       // bytes of the file that nothing refers to
   /// Nothing is wrong, or everything that was has been repaired.
-  bool clean() const;
+  bool clean() const { return unrepaired == 0; }
 };
 
 enum class Repairing { no, yes };

@@ -12,33 +12,6 @@
 namespace bulkhead::disk {
 namespace {
 
-/// Whether all of a block is stored here and zero.
-Task<Result<bool>> stored_zeros(Disk& disk, std::uint64_t offset, std::uint64_t length, std::span<std::byte> buffer) {
-  for (const auto end = offset + length; offset < end;) {
-    auto extent = co_await disk.query(offset, end - offset);
-    if (!extent) {
-      co_return std::unexpected(extent.error());
-    }
-    if (extent->content == Content::parent) {
-      co_return false;
-    }
-    if (extent->content == Content::data) {
-      const auto bytes = buffer.first(std::min<std::uint64_t>(buffer.size(), extent->length));
-      auto read = co_await read_bytes(disk, offset, bytes);
-      if (!read) {
-        co_return std::unexpected(read.error());
-      }
-      if (!all_zero(bytes)) {
-        co_return false;
-      }
-      offset += bytes.size();
-    } else {
-      offset += extent->length;
-    }
-  }
-  co_return true;
-}
-
 Task<Result<bool>> has_place(Disk& disk, std::uint64_t block) {
   if (auto* image = dynamic_cast<vhdx::VhdxDisk*>(&disk)) {
     auto entry = co_await image->payload_entry(block);
@@ -60,12 +33,11 @@ Task<Result<>> release(Disk& disk, std::uint64_t block, std::uint64_t offset, st
 Task<Result<>> release_zeros(Disk& disk, const Progress& progress) {
   const auto& properties = disk.properties();
   const auto unit = properties.block != 0 ? properties.block : kMiB;
-  std::vector<std::byte> buffer(kMiB);
   for (std::uint64_t offset = 0; offset < properties.size; offset += unit) {
     const auto length = std::min<std::uint64_t>(unit, properties.size - offset);
     auto stored = properties.block != 0 ? co_await has_place(disk, offset / unit) : Result<bool>(true);
     if (stored && *stored) {
-      stored = co_await stored_zeros(disk, offset, length, buffer);
+      stored = co_await holds_zeros(disk, CopyLayer::own, offset, length);
     }
     Result<> done;
     if (!stored) {

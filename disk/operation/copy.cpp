@@ -43,23 +43,41 @@ struct Copying {
     if (!extent) {
       co_return std::unexpected(extent.error());
     }
-    const auto most = extent->content == Content::data ? kPiece - next % kPiece : end - next;
-    const Part part{next, std::min(extent->length, most), extent->content};
+    auto part = whole_sectors(*extent);
+    if (part.content == Content::data) {
+      part.length = std::min(part.length, kPiece - next % kPiece);
+    }
     next += part.length;
     co_return part;
   }
 
+  /// What begins at `next`, cut where a sector of both disks ends. One that is a mixture is read as data.
+  Part whole_sectors(const Extent& extent) const {
+    const std::uint64_t sector = std::max(from.properties().logical_sector, to.properties().logical_sector);
+    const auto last = next + extent.length;
+    if (last >= end || last % sector == 0) {
+      return {next, std::min(extent.length, end - next), extent.content};
+    }
+    if (const auto whole = last / sector * sector; whole > next) {
+      return {next, whole - next, extent.content};
+    }
+    return {next, std::min(sector - next % sector, end - next), Content::data};
+  }
+
   Task<Result<>> write_data(const Part& part, std::span<std::byte> buffer) {
-    const auto bytes = buffer.first(part.length);
-    auto result = co_await read_bytes(from, part.offset, bytes);
-    for (std::uint64_t at = 0; result && at < part.length;) {
+    auto result = co_await read_bytes(from, part.offset, buffer.first(part.length));
+    // The last sector of the target may be larger than what the source has for it.
+    const auto length = align_up(part.length, to.properties().logical_sector);
+    const auto bytes = buffer.first(length);
+    std::ranges::fill(bytes.subspan(part.length), std::byte{0});
+    for (std::uint64_t at = 0; result && at < length;) {
       // Alternate runs of pieces that are zero and pieces that are not.
       const auto grain = [&](std::uint64_t position) {
-        return bytes.subspan(position, std::min(kZeroGrain, part.length - position));
+        return bytes.subspan(position, std::min(kZeroGrain, length - position));
       };
       const bool zero = all_zero(grain(at));
       auto run = grain(at).size();
-      while (at + run < part.length && all_zero(grain(at + run)) == zero) {
+      while (at + run < length && all_zero(grain(at + run)) == zero) {
         run += grain(at + run).size();
       }
       if (!zero) {
@@ -102,6 +120,35 @@ struct Copying {
 bool all_zero(std::span<const std::byte> bytes) {
   return bytes.empty() ||
          (bytes[0] == std::byte{0} && std::memcmp(bytes.data(), bytes.data() + 1, bytes.size() - 1) == 0);
+}
+
+Task<Result<bool>> holds_zeros(Disk& disk, CopyLayer layer, std::uint64_t offset, std::uint64_t length) {
+  std::vector<std::byte> buffer;
+  for (const auto end = offset + length; offset < end;) {
+    auto extent = layer == CopyLayer::own ? co_await disk.query(offset, end - offset)
+                                          : co_await query_chain(disk, offset, end - offset);
+    if (!extent) {
+      co_return std::unexpected(extent.error());
+    }
+    if (extent->content == Content::parent) {
+      co_return false;
+    }
+    if (extent->content == Content::data) {
+      buffer.resize(kMiB);
+      const auto bytes = std::span(buffer).first(std::min(kMiB, extent->length));
+      auto read = co_await read_bytes(disk, offset, bytes);
+      if (!read) {
+        co_return std::unexpected(read.error());
+      }
+      if (!all_zero(bytes)) {
+        co_return false;
+      }
+      offset += bytes.size();
+    } else {
+      offset += extent->length;
+    }
+  }
+  co_return true;
 }
 
 std::unexpected<Error> stopped() { return fail("stopped; run it again to finish"); }

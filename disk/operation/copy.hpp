@@ -29,4 +29,8 @@ std::unexpected<Error> stopped();
 
 bool all_zero(std::span<const std::byte> bytes);
 
+/// Whether [offset, offset + length) is zeros: as it reads, or (CopyLayer::own) in this image alone, with nothing of it
+/// left to the parent.
+Task<Result<bool>> holds_zeros(Disk& disk, CopyLayer layer, std::uint64_t offset, std::uint64_t length);
+
 }  // namespace bulkhead::disk

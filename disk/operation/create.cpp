@@ -12,16 +12,35 @@
 namespace bulkhead::disk {
 namespace {
 
+/// An option that the format has no place for is not dropped silently.
+Result<> check_options(const NewImage& image, Format format) {
+  if (image.azure && format != Format::vhd) {
+    return fail("Azure's rule is for VHD images");
+  }
+  if (format == Format::raw && image.block != 0) {
+    return fail("a raw image has no blocks");
+  }
+  if (format != Format::vhdx && (image.logical_sector % 512 != 0 || image.logical_sector > 512 ||
+                                 image.physical_sector % 512 != 0 || image.physical_sector > 512)) {
+    return fail(fmt::format("a {} image has sectors of 512 bytes", name_of(format)));
+  }
+  return {};
+}
+
+Task<Result<>> write_raw(File& file, const NewImage& image) {
+  auto done = co_await file.resize(image.size);
+  if (done && image.kind == Kind::fixed) {  // its space is taken at once
+    done = co_await file.zero(0, image.size, File::Zeroing::keep_space);
+  }
+  if (done) {
+    done = co_await file.flush();
+  }
+  co_return done;
+}
+
 Task<Result<>> write_image(ImageStore& store, File& file, const NewImage& image, Format format, const Disk* parent) {
   if (format == Format::raw) {
-    if (image.kind == Kind::differencing) {
-      co_return fail("a raw image cannot have a parent");
-    }
-    auto done = co_await file.resize(image.size);
-    if (done) {
-      done = co_await file.flush();
-    }
-    co_return done;
+    co_return co_await write_raw(file, image);
   }
   if (format == Format::vhd) {
     vhd::CreateOptions options{.size = image.size, .kind = image.kind, .block_size = image.block, .azure = image.azure};
@@ -43,8 +62,14 @@ Task<Result<>> write_image(ImageStore& store, File& file, const NewImage& image,
 
 Task<Result<>> create_image(ImageStore& store, NewImage image) {
   const auto format = image.format.value_or(format_of_name(image.path));
+  if (auto checked = check_options(image, format); !checked) {
+    co_return std::unexpected(checked.error().within(fmt::format("cannot make '{}'", image.path)));
+  }
   std::unique_ptr<Disk> parent;
   if (!image.parent.empty()) {
+    if (format == Format::raw) {
+      co_return fail(fmt::format("cannot make '{}': a raw image cannot have a parent", image.path));
+    }
     image.kind = Kind::differencing;
     OpenOptions options;
     options.format = format;

@@ -86,8 +86,10 @@ Task<Result<>> take_in_all(Disk& disk, Disk* other, const Progress& progress) {
   co_return co_await disk.flush();
 }
 
-Task<Result<std::unique_ptr<Disk>>> open_child(ImageStore& store, std::string path, bool with_parents) {
+Task<Result<std::unique_ptr<Disk>>> open_child(ImageStore& store, std::string path, std::optional<Format> format,
+                                               bool with_parents) {
   OpenOptions options;
+  options.format = format;
   options.access = ImageStore::Access::write;
   options.with_parents = with_parents;
   auto disk = co_await open_disk(store, path, options);
@@ -102,8 +104,8 @@ Task<Result<std::unique_ptr<Disk>>> open_child(ImageStore& store, std::string pa
 
 }  // namespace
 
-Task<Result<>> flatten_image(ImageStore& store, std::string path, Progress progress) {
-  auto disk = co_await open_child(store, path, true);
+Task<Result<>> flatten_image(ImageStore& store, std::string path, std::optional<Format> format, Progress progress) {
+  auto disk = co_await open_child(store, path, format, true);
   if (!disk) {
     co_return std::unexpected(disk.error());
   }
@@ -119,9 +121,9 @@ Task<Result<>> flatten_image(ImageStore& store, std::string path, Progress progr
   co_return done;
 }
 
-Task<Result<>> rebase_image(ImageStore& store, std::string path, std::string parent_path, Rebasing rebasing,
-                            Progress progress) {
-  auto disk = co_await open_child(store, path, rebasing == Rebasing::copy);
+Task<Result<>> rebase_image(ImageStore& store, std::string path, std::optional<Format> format, std::string parent_path,
+                            Rebasing rebasing, Progress progress) {
+  auto disk = co_await open_child(store, path, format, rebasing == Rebasing::copy);
   if (!disk) {
     co_return std::unexpected(disk.error());
   }

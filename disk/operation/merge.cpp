@@ -46,9 +46,11 @@ Task<Result<>> fit_size(Disk& parent, std::uint64_t size) {
 
 }  // namespace
 
-Task<Result<>> merge_image(ImageStore& store, std::string path, MergedChild merged, Progress progress) {
+Task<Result<>> merge_image(ImageStore& store, std::string path, std::optional<Format> format, MergedChild merged,
+                           Progress progress) {
   OpenOptions alone;
   alone.access = ImageStore::Access::write;
+  alone.format = format;
   alone.with_parents = false;
   auto child = co_await open_disk(store, path, alone);
   if (!child) {
@@ -61,11 +63,20 @@ Task<Result<>> merge_image(ImageStore& store, std::string path, MergedChild merg
   if (!parent) {
     co_return std::unexpected(parent.error());
   }
+  if (parent->disk->properties().logical_sector != (*child)->properties().logical_sector) {
+    co_return fail(fmt::format("cannot merge '{}': its parent has other logical sectors", path));
+  }
+  const auto size = (*child)->properties().size;
   Result<> done;
+  if (parent->disk->properties().size < size) {  // growing, it must know what its own parent shows behind its end
+    done = co_await open_parents_of(store, parent->path, *parent->disk);
+  }
+  if (!done) {
+    co_return done;
+  }
   if (auto* image = dynamic_cast<vhdx::VhdxDisk*>(child->get())) {
     done = co_await agree_on_identity(*image, dynamic_cast<vhdx::VhdxDisk&>(*parent->disk));
   }
-  const auto size = (*child)->properties().size;
   if (done && parent->disk->properties().size < size) {
     done = co_await fit_size(*parent->disk, size);
   }

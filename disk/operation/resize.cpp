@@ -1,9 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <fmt/format.h>
 
-#include <algorithm>
-
-#include "disk/byte_order.hpp"
 #include "disk/operation/change.hpp"
 #include "disk/operation/copy.hpp"
 #include "disk/raw/raw_disk.hpp"
@@ -11,35 +8,6 @@
 #include "disk/vhdx/vhdx_disk.hpp"
 
 namespace bulkhead::disk {
-namespace {
-
-/// Whether everything in [offset, end) reads as zeros.
-Task<Result<bool>> reads_as_zeros(Disk& disk, std::uint64_t offset, std::uint64_t end) {
-  std::vector<std::byte> buffer(kMiB);
-  while (offset < end) {
-    auto extent = co_await query_chain(disk, offset, end - offset);
-    if (!extent) {
-      co_return std::unexpected(extent.error());
-    }
-    if (extent->content == Content::data) {
-      const auto bytes = std::span(buffer).first(std::min<std::uint64_t>(buffer.size(), extent->length));
-      auto read = co_await read_bytes(disk, offset, bytes);
-      if (!read) {
-        co_return std::unexpected(read.error());
-      }
-      if (!all_zero(bytes)) {
-        co_return false;
-      }
-      offset += bytes.size();
-    } else {
-      offset += extent->length;
-    }
-  }
-  co_return true;
-}
-
-}  // namespace
-
 Task<Result<>> resize_image(ImageStore& store, std::string path, std::optional<Format> format, std::uint64_t size) {
   OpenOptions options;
   options.access = ImageStore::Access::write;
@@ -55,7 +23,7 @@ Task<Result<>> resize_image(ImageStore& store, std::string path, std::optional<F
       co_return fail(
           fmt::format("cannot make '{}' {} bytes: its sectors have {}", path, size, disk.properties().logical_sector));
     }
-    auto empty = co_await reads_as_zeros(disk, size, old_size);
+    auto empty = co_await holds_zeros(disk, CopyLayer::chain, size, old_size - size);
     if (!empty) {
       co_return std::unexpected(empty.error());
     }

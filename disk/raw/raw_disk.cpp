@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "disk/raw/raw_disk.hpp"
 
+#include "disk/block_disk.hpp"
 #include "disk/byte_order.hpp"
 
 namespace bulkhead::disk {
@@ -42,17 +43,7 @@ Task<Result<Extent>> RawDisk::query(std::uint64_t offset, std::uint64_t length) 
   if (auto allowed = check_request(*this, offset, length); !allowed) {
     co_return std::unexpected(allowed.error());
   }
-  auto extent = co_await file_->query(offset, length);
-  if (!extent) {
-    co_return std::unexpected(extent.error());
-  }
-  const auto sector = properties_.logical_sector;
-  // A hole may end inside a sector (file systems with odd block sizes); the sector counts as data then.
-  if (extent->hole && extent->length < length) {
-    const auto whole = extent->length / sector * sector;
-    co_return whole > 0 ? Extent{whole, Content::hole} : Extent{sector, Content::data};
-  }
-  co_return Extent{std::min(length, align_up(extent->length, sector)), extent->hole ? Content::hole : Content::data};
+  co_return co_await query_stored(*file_, offset, length, properties_.logical_sector);
 }
 
 Task<Result<>> RawDisk::resize(std::uint64_t size) {

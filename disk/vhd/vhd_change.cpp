@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Changing a VHD image as a whole: its size, its parent, where its blocks are.
+// Changing a VHD image as a whole: its size, its parent.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -27,13 +27,13 @@ Task<Result<>> VhdDisk::write_footers(const Footer& footer) {
   }
   if (done) {
     footer_ = sealed;
-    footer_damaged_ = false;
+    footer_state_ = FooterState::good;
   }
   co_return done;
 }
 
 Task<Result<>> VhdDisk::rewrite_footers() {
-  auto done = co_await may_change();
+  auto done = co_await prepare_write();
   if (done) {
     done = co_await write_footers(footer_);
   }
@@ -59,7 +59,7 @@ Task<Result<>> VhdDisk::resize(std::uint64_t size) {
     co_return fail(
         fmt::format("cannot make '{}' {} bytes: a VHD has whole sectors of 512 bytes, at most 2040 GiB", name(), size));
   }
-  auto done = co_await may_change();
+  auto done = co_await prepare_write();
   if (done) {
     done = co_await flush();
   }
@@ -70,13 +70,17 @@ Task<Result<>> VhdDisk::resize(std::uint64_t size) {
     co_return co_await resize_fixed(size);
   }
   const auto blocks = (size + properties_.block - 1) / properties_.block;
-  if (size < properties_.size) {
-    done = co_await clear_behind(size);
-  } else {
+  // Behind the smaller disk's end the table says nothing; an interrupted resize may have left something there too.
+  const auto from = std::min(blocks, blocks_);
+  done = co_await clear_entries(from, std::min<std::uint64_t>(std::max(blocks, blocks_), header_.max_table_entries));
+  if (done && size > properties_.size) {
     done = co_await clear_last_block();
   }
   if (done && blocks > header_.max_table_entries) {
     done = co_await make_room_for_table(blocks);
+  }
+  if (done && size > properties_.size) {
+    done = co_await hide_parent(size);
   }
   if (done) {
     auto footer = footer_;
@@ -90,30 +94,35 @@ Task<Result<>> VhdDisk::resize(std::uint64_t size) {
   co_return done;
 }
 
-/// The footer at the end is the only one, so the new one is durable before the old one goes.
+/// The footer at the end is the only one. It moves while nothing else changes; and the size that it tells changes in
+/// place, when what is to be the disk's new end is zeros.
 Task<Result<>> VhdDisk::resize_fixed(std::uint64_t size) {
-  auto footer = footer_;
-  set_size(footer, size);
-  seal(footer);
-  const auto old_end = end_;
   const auto old_size = properties_.size;
-  // One write that ends the file, in front of or behind the old footer.
-  Result<> done = co_await write_bytes(*file_, size, bytes_of(footer));
-  if (done) {
-    done = co_await file_->flush();
+  const auto old_end = end_;
+  Result<> done;
+  if (size > end_) {
+    done = co_await write_bytes(*file_, size, bytes_of(footer_));
+    if (done) {
+      done = co_await file_->flush();
+    }
+    if (done) {
+      end_ = size;
+    }
   }
   if (done && size > old_size) {
     done = co_await file_->zero(old_size, std::min(size, old_end + kSector) - old_size, File::Zeroing::keep_space);
-  } else if (done) {
-    done = co_await file_->resize(size + kSector);
+    if (done) {
+      done = co_await file_->flush();
+    }
   }
   if (done) {
-    done = co_await file_->flush();
+    auto footer = footer_;
+    set_size(footer, size);
+    done = co_await write_footers(footer);
   }
   if (done) {
-    footer_ = footer;
-    end_ = size;
     properties_.size = size;
+    done = co_await cut_file(size);
   }
   co_return done;
 }
@@ -147,14 +156,11 @@ Task<Result<>> VhdDisk::make_room_for_table(std::uint64_t entries) {
   co_return done;
 }
 
-Task<Result<>> VhdDisk::clear_behind(std::uint64_t size) {
-  const auto first = (size + properties_.block - 1) / properties_.block;
-  for (auto block = first; block < blocks_; ++block) {
+Task<Result<>> VhdDisk::clear_entries(std::uint64_t first, std::uint64_t end) {
+  for (auto block = first; block < end; ++block) {
     auto place = co_await block_place(block);
-    if (!place) {
-      co_return std::unexpected(place.error());
-    }
-    if (*place) {
+    // Of entries behind the end of the disk nobody has said yet that they are right.
+    if (!place || *place) {
       auto set = co_await set_entry(block, kUnused);
       if (!set) {
         co_return set;
@@ -162,6 +168,27 @@ Task<Result<>> VhdDisk::clear_behind(std::uint64_t size) {
     }
   }
   co_return co_await flush();
+}
+
+/// A differencing image that grows must not show what its parent holds there.
+Task<Result<>> VhdDisk::hide_parent(std::uint64_t size) {
+  Result<> done;
+  for (auto at = properties_.size; done && at < size;) {
+    const auto block = at / properties_.block;
+    const auto within = at % properties_.block;
+    const auto covered = align_up(over_parent(block), kSector);
+    if (covered == 0) {
+      break;
+    }
+    if (covered > within) {
+      done = co_await zero_block({block, within, covered - within});
+    }
+    at = (block + 1) * properties_.block;
+  }
+  if (done) {
+    done = co_await flush();
+  }
+  co_return done;
 }
 
 /// What lies behind the end of the disk in its last block becomes visible when it grows.
@@ -179,7 +206,7 @@ Task<Result<>> VhdDisk::clear_last_block() {
 }
 
 Task<Result<>> VhdDisk::reset_entry(std::uint64_t block) {
-  auto done = co_await may_change();
+  auto done = co_await prepare_write();
   if (done) {
     done = co_await set_entry(block, kUnused);
   }
@@ -189,7 +216,7 @@ Task<Result<>> VhdDisk::reset_entry(std::uint64_t block) {
 /// The locators' texts go to the end of the file; then the header changes. It spans two sectors, so a copy of the new
 /// one is made durable at the end first, and the footers name that copy.
 Task<Result<>> VhdDisk::set_locator(const ParentLocator& locator) {
-  auto done = co_await may_change();
+  auto done = co_await prepare_write();
   if (done) {
     done = co_await flush();
   }
@@ -235,7 +262,7 @@ Task<Result<>> VhdDisk::drop_parent() {
     const auto start = block * properties_.block;
     const auto length = std::min<std::uint64_t>(properties_.block, properties_.size - start);
     for (std::uint64_t at = 0; at < length;) {
-      auto extent = co_await query_block(block, at, length - at);
+      auto extent = co_await query_block({block, at, length - at});
       if (!extent) {
         co_return std::unexpected(extent.error());
       }
@@ -256,140 +283,6 @@ Task<Result<>> VhdDisk::drop_parent() {
     properties_.kind = Kind::dynamic;
     locator_.reset();
     parent_.reset();
-  }
-  co_return done;
-}
-
-Task<Result<std::vector<VhdDisk::Used>>> VhdDisk::used_places() {
-  std::vector<Used> used;
-  const auto room = file_->size() / properties_.block + 1;
-  for (std::uint64_t block = 0; block < blocks_; ++block) {
-    auto place = co_await block_place(block);
-    if (!place) {
-      co_return std::unexpected(place.error());
-    }
-    if (*place) {
-      used.push_back({**place, place_length(), block});
-      if (used.size() > room) {
-        co_return damaged("its blocks overlap");
-      }
-    }
-  }
-  used.push_back({0, kSector, kNoBlock});
-  used.push_back({footer_.data_offset, sizeof header_, kNoBlock});
-  used.push_back({header_.table_offset, align_up(header_.max_table_entries * 4ull, kSector), kNoBlock});
-  for (const auto& entry : header_.locators) {
-    if (entry.platform != 0 && entry.offset < end_) {
-      used.push_back({entry.offset, align_up(std::max<std::uint64_t>(entry.length, 1), kSector), kNoBlock});
-    }
-  }
-  std::ranges::sort(used, {}, &Used::offset);
-  for (std::size_t i = 1; i < used.size(); ++i) {
-    if (used[i - 1].end() > used[i].offset) {
-      co_return damaged(fmt::format("two of its parts overlap at {}", used[i].offset));
-    }
-  }
-  co_return used;
-}
-
-Task<Result<>> VhdDisk::compact(std::function<bool(std::uint64_t, std::uint64_t)> progress) {
-  auto done = co_await may_change();
-  if (done && !is_fixed()) {
-    done = co_await flush();
-  }
-  if (!done || is_fixed()) {
-    co_return done;
-  }
-  auto found = co_await used_places();
-  if (!found) {
-    co_return std::unexpected(found.error());
-  }
-  auto& used = *found;
-  // Gaps of exactly a block, in the order of their places; the last blocks go to the first gaps.
-  std::vector<std::uint64_t> gaps;
-  std::uint64_t at = 0;
-  for (const auto& place : used) {
-    while (aligned_place(at) + place_length() <= place.offset) {
-      gaps.push_back(aligned_place(at));
-      at = aligned_place(at) + place_length();
-    }
-    at = place.end();
-  }
-  std::uint64_t moved = 0;
-  bool cancelled = false;
-  auto gap = gaps.begin();
-  for (auto place = used.rbegin(); done && place != used.rend() && gap != gaps.end() && !cancelled; ++place) {
-    if (place->block == kNoBlock) {
-      continue;
-    }
-    if (*gap > place->offset) {
-      break;
-    }
-    done = co_await move_block(*place, *gap);
-    place->offset = *gap++;
-    if (done && ++moved % 32 == 0) {
-      done = co_await flush();
-    }
-    cancelled = progress && !progress(moved, gaps.size());
-  }
-  if (done) {
-    done = co_await flush();
-  }
-  if (done) {
-    std::uint64_t end = 0;
-    for (const auto& place : used) {
-      end = std::max(end, place.end());
-    }
-    done = co_await cut_file(end);
-  }
-  if (done && cancelled) {
-    co_return fail("stopped; run it again to finish");
-  }
-  co_return done;
-}
-
-Task<Result<>> VhdDisk::move_block(const Used& used, std::uint64_t target) {
-  auto done = co_await file_->zero(target, place_length(), File::Zeroing::give_space_back);
-  pages_->forget(target, target + bitmap_length_);
-  pages_->forget(used.offset, used.offset + bitmap_length_);
-  std::vector<std::byte> buffer(256 * kKiB);
-  for (std::uint64_t at = 0; done && at < place_length();) {
-    const auto part = std::min<std::uint64_t>(buffer.size(), place_length() - at);
-    auto extent = co_await file_->query(used.offset + at, part);
-    if (!extent) {
-      co_return std::unexpected(extent.error());
-    }
-    if (!extent->hole) {
-      const auto bytes = std::span(buffer).first(extent->length);
-      done = co_await read_bytes(*file_, used.offset + at, bytes);
-      if (done) {
-        done = co_await write_bytes(*file_, target + at, bytes);
-      }
-    }
-    at += extent->length;
-  }
-  if (done) {
-    done = co_await set_entry(used.block, static_cast<std::uint32_t>(target / kSector));
-  }
-  co_return done;
-}
-
-Task<Result<>> VhdDisk::cut_file(std::uint64_t end) {
-  if (end >= end_) {
-    co_return Result<>();
-  }
-  auto done = co_await write_bytes(*file_, end, bytes_of(footer_));
-  if (done) {
-    done = co_await file_->flush();
-  }
-  if (done) {
-    done = co_await file_->resize(end + kSector);
-  }
-  if (done) {
-    done = co_await file_->flush();
-  }
-  if (done) {
-    end_ = end;
   }
   co_return done;
 }

@@ -6,7 +6,7 @@
 // and the footer repeated behind it; a flush makes these durable before any BAT entry refers to them, and data durable
 // before any bitmap says that it is there; then the tables are written in place (their 512-byte sectors are whole or
 // not at all, and each entry stands for itself), and a second flush ends it. Where the footer at the end was lost, its
-// copy at the beginning serves.
+// copy at the beginning serves, and the first change writes it anew.
 #pragma once
 
 #include <functional>
@@ -15,10 +15,8 @@
 #include <string>
 #include <vector>
 
-#include "disk/disk.hpp"
-#include "disk/file/file.hpp"
+#include "disk/block_disk.hpp"
 #include "disk/page_cache.hpp"
-#include "disk/synchronization.hpp"
 #include "disk/vhd/footer.hpp"
 #include "disk/vhd/layout.hpp"
 
@@ -33,32 +31,26 @@ struct ParentLocator {
   std::string absolute_path;
 };
 
-class VhdDisk final : public Disk {
+/// How the footer at the end and its copy at the beginning were found.
+enum class FooterState {
+  good,
+  not_put_away,  // each that is there is valid, but the one at the end is missing or another one: what a crash leaves
+  damaged,       // the copy is not valid
+};
+
+class VhdDisk final : public BlockDisk {
  public:
   static Task<Result<std::unique_ptr<VhdDisk>>> open(std::unique_ptr<File> file);
 
-  const Properties& properties() const override { return properties_; }
-  const std::string& name() const override { return file_->name(); }
-  Disk* parent() const override { return parent_.get(); }
-  Task<Result<>> read(std::uint64_t offset, Buffers buffers) override;
-  Task<Result<>> write(std::uint64_t offset, Buffers buffers) override;
-  Task<Result<>> flush() override;
-  Task<Result<>> zero(std::uint64_t offset, std::uint64_t length) override;
-  Task<Result<>> discard(std::uint64_t offset, std::uint64_t length) override;
-  Task<Result<Extent>> query(std::uint64_t offset, std::uint64_t length) override;
-  Task<Result<>> close() override { return flush(); }
+  Task<Result<>> close() override;
 
-  void set_parent(std::unique_ptr<Disk> parent) { parent_ = std::move(parent); }
-  std::unique_ptr<Disk> take_parent() { return std::move(parent_); }
   const std::optional<ParentLocator>& locator() const { return locator_; }
   const Footer& footer() const { return footer_; }
   const DynamicHeader& header() const { return header_; }
-  /// The footer at the end is missing or differs from its copy at the beginning.
-  bool footer_damaged() const { return footer_damaged_; }
+  FooterState footer_state() const { return footer_state_; }
   std::uint64_t blocks() const { return blocks_; }
   /// Bytes that a block takes, with its bitmap.
   std::uint64_t place_length() const { return bitmap_length_ + properties_.block; }
-  File& file() { return *file_; }
   /// Where a block's bitmap is in the file; nothing if it is not there.
   Task<Result<std::optional<std::uint64_t>>> block_place(std::uint64_t block);
 
@@ -74,11 +66,6 @@ class VhdDisk final : public Disk {
   Task<Result<>> reset_entry(std::uint64_t block);
 
  private:
-  enum class Bits { clear, set };
-  struct Run {
-    std::uint64_t length;
-    bool present;
-  };
   /// A part of the file that holds a block, or (kNoBlock) something else.
   struct Used {
     std::uint64_t offset;
@@ -88,65 +75,50 @@ class VhdDisk final : public Disk {
   };
   static constexpr std::uint64_t kNoBlock = ~std::uint64_t{0};
 
-  explicit VhdDisk(std::unique_ptr<File> file) : file_(std::move(file)) {}
+  explicit VhdDisk(std::unique_ptr<File> file) : BlockDisk(std::move(file)) {}
   Task<Result<>> load();
   Task<Result<>> load_footer();
   Task<Result<>> load_header();
   Task<Result<>> load_locator();
   bool is_fixed() const { return properties_.kind == Kind::fixed; }
-  bool has_parent() const { return properties_.kind == Kind::differencing; }
 
-  Task<Result<>> read_block(std::uint64_t block, std::uint64_t within, std::uint64_t length, Buffers buffers);
-  Task<Result<>> read_slice(std::uint64_t block, std::uint64_t within, std::vector<iovec> window);
-  Task<Result<>> read_mixed(std::uint64_t block, std::uint64_t place, std::uint64_t within, std::uint64_t length,
-                            Buffers buffers);
-  Task<Result<>> read_file_part(std::uint64_t offset, std::vector<iovec> window);
-  Task<Result<>> read_parent_part(std::uint64_t offset, std::vector<iovec> window);
-  Task<Result<>> read_parent(std::uint64_t offset, Buffers buffers);
-  Task<Result<Run>> bitmap_run(std::uint64_t place, std::uint64_t within, std::uint64_t length);
-  Task<Result<Extent>> query_block(std::uint64_t block, std::uint64_t within, std::uint64_t length);
-  Task<Result<Extent>> query_file(std::uint64_t offset, std::uint64_t length);
+  Task<Result<>> read_block(BlockPart part, Buffers buffers) override;
+  Task<Result<>> write_block(BlockPart part, Buffers buffers) override;
+  Task<Result<>> zero_block(BlockPart part) override;
+  Task<Result<>> discard_block(BlockPart part) override;
+  Task<Result<Extent>> query_block(BlockPart part) override;
+  Task<Result<Run>> present_run(BlockPart part) override;
+  Task<Result<>> prepare_write() override;
+  Task<Result<>> flush_now() override;
 
-  Task<Result<>> may_change();
-  Task<Result<>> write_block(std::uint64_t block, std::uint64_t within, std::uint64_t length, Buffers buffers);
-  Task<Result<>> write_slice(std::uint64_t block, std::uint64_t within, std::vector<iovec> window);
+  Task<Result<>> repair_footers();
   Task<Result<>> allocate_block(std::uint64_t block);
   Task<Result<>> write_full_bitmap(std::uint64_t place);
   Task<Result<>> set_bits(std::uint64_t place, std::uint64_t within, std::uint64_t length);
-  Task<Result<>> zero_block(std::uint64_t block, std::uint64_t within, std::uint64_t length, bool allocate);
+  Task<Result<>> punch(BlockPart part);
   Task<Result<>> set_entry(std::uint64_t block, std::uint32_t sector);
-  Task<Result<>> flush_now();
 
   Task<Result<>> resize_fixed(std::uint64_t size);
   Task<Result<>> make_room_for_table(std::uint64_t entries);
   Task<Result<>> write_header(const DynamicHeader& header);
   Task<Result<>> write_footers(const Footer& footer);
-  Task<Result<>> clear_behind(std::uint64_t size);
+  Task<Result<>> clear_entries(std::uint64_t first, std::uint64_t end);
   Task<Result<>> clear_last_block();
+  Task<Result<>> hide_parent(std::uint64_t size);
   Task<Result<std::vector<Used>>> used_places();
   Task<Result<>> move_block(const Used& used, std::uint64_t target);
   Task<Result<>> cut_file(std::uint64_t end);
   std::uint64_t aligned_place(std::uint64_t at) const;
-  std::unexpected<Error> damaged(std::string what) const;
 
-  std::unique_ptr<File> file_;
   Footer footer_{};
   DynamicHeader header_{};
-  bool footer_damaged_ = false;
-  Properties properties_;
+  FooterState footer_state_ = FooterState::good;
   std::optional<ParentLocator> locator_;
-  std::unique_ptr<Disk> parent_;
   std::unique_ptr<PageCache> pages_;
   std::uint64_t blocks_ = 0;
   std::uint64_t bitmap_length_ = 0;
   std::uint64_t end_ = 0;  // where the footer is
-
-  Gate gate_;
-  Mutex appending_;
-  Mutex flushing_;
-  std::uint64_t flushes_asked_ = 0;
-  std::uint64_t flushes_done_ = 0;
-  std::optional<Error> broken_;
+  Mutex appending_;        // for what moves it
 };
 
 struct CreateOptions {

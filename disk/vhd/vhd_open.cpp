@@ -17,10 +17,6 @@ constexpr std::uint64_t kLargestLocator = 64 * kKiB;
 
 }  // namespace
 
-std::unexpected<Error> VhdDisk::damaged(std::string what) const {
-  return fail(fmt::format("'{}' is damaged: {}", name(), std::move(what)));
-}
-
 Task<Result<std::unique_ptr<VhdDisk>>> VhdDisk::open(std::unique_ptr<File> file) {
   std::unique_ptr<VhdDisk> disk(new VhdDisk(std::move(file)));
   auto loaded = co_await disk->load();
@@ -80,11 +76,14 @@ Task<Result<>> VhdDisk::load_footer() {
     footer_ = last;
     end_ = size - kSector;
     const bool has_copy = static_cast<DiskType>(std::uint32_t{last.disk_type}) != DiskType::fixed;
-    footer_damaged_ = has_copy && !(have_first && std::ranges::equal(bytes_of(first), bytes_of(last)));
+    const bool same = have_first && std::ranges::equal(bytes_of(first), bytes_of(last));
+    footer_state_ = !has_copy || same ? FooterState::good
+                    : have_first      ? FooterState::not_put_away
+                                      : FooterState::damaged;
   } else if (have_first) {
     footer_ = first;
     end_ = align_up(size, kSector);
-    footer_damaged_ = true;
+    footer_state_ = FooterState::not_put_away;
   } else {
     co_return fail(fmt::format("'{}' is not a VHD file", name()));
   }

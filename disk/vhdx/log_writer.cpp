@@ -2,7 +2,6 @@
 #include "disk/vhdx/log_writer.hpp"
 
 #include <algorithm>
-#include <limits>
 
 #include "disk/synchronization.hpp"
 
@@ -112,7 +111,9 @@ Task<Result<>> LogWriter::flush() {
 
 Task<Result<>> LogWriter::commit(bool barrier) {
   // Pages that become dirty from here on belong to the next commit: the barrier below does not cover their data.
-  const auto taken = pages_.take_dirty(std::numeric_limits<std::size_t>::max());
+  // Should they fill several entries, of which a crash keeps the first: they begin with the last page, so the BAT entry
+  // of a sector bitmap, which lies behind those of its chunk's blocks, is never the one that is lost.
+  const auto taken = pages_.take_dirty();
   Result<> done;
   if (!begun_) {
     done = co_await begin();

@@ -7,6 +7,12 @@
 #include "disk/vhdx/vhdx_disk.hpp"
 
 namespace bulkhead::disk::vhdx {
+namespace {
+
+/// So many changed pages of the table are committed before more change.
+constexpr std::size_t kMostStagedPages = 256;
+
+}  // namespace
 
 /// All pages that change go into one log entry, so that a crash leaves either the old metadata or the new.
 Task<Result<>> VhdxDisk::set_metadata(Metadata next) {
@@ -90,6 +96,9 @@ Task<Result<>> VhdxDisk::resize(std::uint64_t size) {
     done = co_await move_table(align_up(geometry.entries * 8, kAlignment));
   }
   if (done) {
+    done = co_await prepare_entries(geometry.blocks);
+  }
+  if (done) {
     done = co_await set_metadata(std::move(next));
   }
   for (auto block = old_blocks; done && properties_.kind == Kind::fixed && block < geometry_.blocks; ++block) {
@@ -101,24 +110,52 @@ Task<Result<>> VhdxDisk::resize(std::uint64_t size) {
   co_return done;
 }
 
-/// What lies behind the end of the disk in its last block becomes visible when it grows.
+/// What lies behind the end of the disk in its last block becomes visible when it grows, in the image and below it.
 Task<Result<>> VhdxDisk::clear_last_block() {
+  const auto block = geometry_.blocks - 1;
   const auto used = properties_.size % geometry_.block_size;
   if (used == 0) {
     co_return Result<>();
   }
-  auto entry = co_await payload_entry(geometry_.blocks - 1);
-  if (!entry || !entry->has_place()) {
-    co_return entry ? Result<>() : std::unexpected(entry.error());
+  auto entry = co_await payload_entry(block);
+  if (!entry) {
+    co_return std::unexpected(entry.error());
   }
-  co_return co_await active_->zero(entry->offset + used, geometry_.block_size - used, File::Zeroing::give_space_back);
+  if (entry->state == PayloadState::not_present && over_parent(block) > used) {
+    auto allocated = co_await allocate_block(block);
+    if (!allocated) {
+      co_return allocated;
+    }
+  }
+  co_return co_await zero_part({block, used, geometry_.block_size - used});
+}
+
+/// The table's entries behind the end of the disk mean nothing until it grows; then its new blocks are empty, and hide
+/// what the parent has there.
+Task<Result<>> VhdxDisk::prepare_entries(std::uint64_t blocks) {
+  Result<> done;
+  for (auto block = geometry_.blocks; done && block < blocks; ++block) {
+    const auto state = over_parent(block) > 0 ? PayloadState::zero : PayloadState::not_present;
+    const auto index = geometry_.payload_entry(block);
+    const auto old = co_await table_entry(index);
+    if (!old) {
+      co_return std::unexpected(old.error());
+    }
+    if (*old != BatEntry{state, 0}.encode()) {
+      done = co_await set_table_entry(index, BatEntry{state, 0}.encode());
+    }
+    if (done && pages_->dirty() > kMostStagedPages) {
+      done = co_await flush();
+    }
+  }
+  co_return done;
 }
 
 Task<Result<>> VhdxDisk::clear_behind(std::uint64_t size) {
   const auto first = (size + geometry_.block_size - 1) / geometry_.block_size;
   for (auto block = first; block < geometry_.blocks; ++block) {
     auto released = co_await release_block(block, PayloadState::not_present);
-    if (released && pages_->dirty() > 256) {
+    if (released && pages_->dirty() > kMostStagedPages) {
       released = co_await flush();
     }
     if (!released) {
@@ -211,7 +248,7 @@ Task<Result<>> VhdxDisk::drop_parent() {
       co_return fail(fmt::format("cannot cut '{}' off from its parent: it does not hold all of its content", name()));
     }
     if (entry->state == PayloadState::partially_present) {
-      auto run = co_await bitmap_run(block, 0, length);
+      auto run = co_await present_run({block, 0, length});
       if (!run || !run->present || run->length != length) {
         co_return fail(fmt::format("cannot cut '{}' off from its parent: it does not hold all of its content", name()));
       }

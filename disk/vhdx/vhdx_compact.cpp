@@ -68,6 +68,9 @@ Task<Result<>> VhdxDisk::compact(std::function<bool(std::uint64_t, std::uint64_t
   if (!done) {
     co_return done;
   }
+  // Places that were given back are gaps like others now; whoever writes next must not be given them too.
+  scrubbed_.clear();
+  free_.clear();
   auto found = co_await used_places();
   if (!found) {
     co_return std::unexpected(found.error());
@@ -172,9 +175,6 @@ Task<Result<>> VhdxDisk::cut_file(std::uint64_t end) {
       done = co_await active_->flush();
     }
     end_ = end;
-    released_.clear();
-    scrubbed_.clear();
-    free_.clear();
   }
   co_return done;
 }

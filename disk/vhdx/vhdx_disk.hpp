@@ -8,8 +8,6 @@
 // Order, for crashes: what a BAT entry refers to is zeros before it is anything else (a fresh or scrubbed place), so
 // the entry may become durable before the data. A sector bitmap's bit hides the parent's sector, so its data must be
 // durable first: such changes raise a barrier, which costs the flush a second one.
-//
-// Concurrency: requests share a block through the gate; who changes where the block lies owns it meanwhile.
 #pragma once
 
 #include <functional>
@@ -17,10 +15,9 @@
 #include <optional>
 #include <vector>
 
-#include "disk/disk.hpp"
+#include "disk/block_disk.hpp"
 #include "disk/file/overlay_file.hpp"
 #include "disk/page_cache.hpp"
-#include "disk/synchronization.hpp"
 #include "disk/vhdx/bat.hpp"
 #include "disk/vhdx/header.hpp"
 #include "disk/vhdx/log_writer.hpp"
@@ -29,25 +26,13 @@
 
 namespace bulkhead::disk::vhdx {
 
-class VhdxDisk final : public Disk {
+class VhdxDisk final : public BlockDisk {
  public:
   /// Opens for writing if the file is writable. An image that was not closed is recovered: in the file if it is
   /// writable, else in memory. The parent of a differencing image is given with set_parent().
   static Task<Result<std::unique_ptr<VhdxDisk>>> open(std::unique_ptr<File> file);
 
-  const Properties& properties() const override { return properties_; }
-  const std::string& name() const override { return file_->name(); }
-  Disk* parent() const override { return parent_.get(); }
-  Task<Result<>> read(std::uint64_t offset, Buffers buffers) override;
-  Task<Result<>> write(std::uint64_t offset, Buffers buffers) override;
-  Task<Result<>> flush() override;
-  Task<Result<>> zero(std::uint64_t offset, std::uint64_t length) override;
-  Task<Result<>> discard(std::uint64_t offset, std::uint64_t length) override;
-  Task<Result<Extent>> query(std::uint64_t offset, std::uint64_t length) override;
   Task<Result<>> close() override;
-
-  void set_parent(std::unique_ptr<Disk> parent) { parent_ = std::move(parent); }
-  std::unique_ptr<Disk> take_parent() { return std::move(parent_); }
 
   const Metadata& metadata() const { return metadata_; }
   const Header& header() const { return headers_.current(); }
@@ -55,7 +40,6 @@ class VhdxDisk final : public Disk {
   const RegionTable& regions() const { return regions_; }
   int valid_headers() const { return headers_.valid_copies(); }
   bool was_recovered() const { return recovered_; }
-  File& file() { return *active_; }
   /// The BAT entry of a payload block; of a chunk's sector bitmap block.
   Task<Result<BatEntry>> payload_entry(std::uint64_t block);
   Task<Result<BatEntry>> bitmap_entry(std::uint64_t chunk);
@@ -82,54 +66,48 @@ class VhdxDisk final : public Disk {
 
  private:
   enum class Bits { clear, set };
-  /// A run of sectors of a block that are all in this image, or all in the parent.
-  struct Run {
-    std::uint64_t length;
-    bool present;
-  };
   struct Place {
     std::uint64_t offset;
     std::uint64_t length;
   };
 
-  explicit VhdxDisk(std::unique_ptr<File> file) : file_(std::move(file)), active_(file_.get()) {}
+  explicit VhdxDisk(std::unique_ptr<File> file) : BlockDisk(std::move(file)) {}
   Task<Result<>> load();
   Task<Result<>> recover();
   Result<> check_layout() const;
   void set_properties();
 
-  Task<Result<>> read_block(std::uint64_t block, std::uint64_t within, std::uint64_t length, Buffers buffers);
-  Task<Result<>> read_slice(std::uint64_t block, std::uint64_t within, std::vector<iovec> window);
-  Task<Result<>> read_mixed(std::uint64_t block, BatEntry entry, std::uint64_t within, std::uint64_t length,
-                            Buffers buffers);
-  Task<Result<>> read_parent(std::uint64_t offset, Buffers buffers);
-  Task<Result<>> read_file_part(std::uint64_t offset, std::vector<iovec> window);
-  Task<Result<>> read_parent_part(std::uint64_t offset, std::vector<iovec> window);
+  Task<Result<>> read_block(BlockPart part, Buffers buffers) override;
+  Task<Result<>> write_block(BlockPart part, Buffers buffers) override;
+  Task<Result<>> zero_block(BlockPart part) override;
+  Task<Result<>> discard_block(BlockPart part) override;
+  Task<Result<Extent>> query_block(BlockPart part) override;
+  Task<Result<Run>> present_run(BlockPart part) override;
+  Task<Result<>> prepare_write() override { return prepare_change(true); }
+  Task<Result<>> flush_now() override;
 
   Task<Result<>> prepare_change(bool of_data);
-  Task<Result<>> write_block(std::uint64_t block, std::uint64_t within, std::uint64_t length, Buffers buffers);
-  Task<Result<>> write_slice(std::uint64_t block, std::uint64_t within, std::vector<iovec> window);
   Task<Result<>> allocate_block(std::uint64_t block);
-  Task<Result<>> mark_present(std::uint64_t block, std::uint64_t within, std::uint64_t length);
-  Task<Result<>> zero_block(std::uint64_t block, std::uint64_t within, std::uint64_t length);
-  Task<Result<>> zero_part(std::uint64_t block, std::uint64_t within, std::uint64_t length);
-  Task<Result<>> discard_block(std::uint64_t block, std::uint64_t within, std::uint64_t length);
+  Task<Result<>> mark_present(BlockPart part);
+  Task<Result<>> zero_part(BlockPart part);
   Task<Result<>> release_block(std::uint64_t block, PayloadState state);
-  Task<Result<Extent>> query_block(std::uint64_t block, std::uint64_t within, std::uint64_t length);
+  bool is_whole(BlockPart part) const;
 
+  /// A raw entry of the table; the first one only if its page is in memory.
+  std::optional<std::uint64_t> entry_in_memory(std::uint64_t index);
   Task<Result<std::uint64_t>> table_entry(std::uint64_t index);
   Task<Result<>> set_table_entry(std::uint64_t index, std::uint64_t raw);
-  Task<Result<BatEntry>> checked_entry(std::uint64_t index, std::uint64_t raw, std::uint64_t length);
+  Result<BatEntry> checked_entry(std::uint64_t index, std::uint64_t raw, std::uint64_t length) const;
   Task<Result<std::uint64_t>> bitmap_place(std::uint64_t chunk, bool create);
   /// Where in the file the bit of a block's sector is; first the chunk's bitmap must have a place.
   std::uint64_t bit_number(std::uint64_t block, std::uint64_t within) const;
-  Task<Result<Run>> bitmap_run(std::uint64_t block, std::uint64_t within, std::uint64_t length);
-  Task<Result<bool>> change_bits(std::uint64_t block, std::uint64_t within, std::uint64_t length, Bits bits);
+  Task<Result<bool>> change_bits(BlockPart part, Bits bits);
 
   Task<Result<>> stage_metadata(const Metadata& next);
   Task<Result<>> reload_metadata();
   Task<Result<>> stage_region_table(const RegionTable& table);
   Task<Result<>> clear_last_block();
+  Task<Result<>> prepare_entries(std::uint64_t blocks);
   Task<Result<>> clear_behind(std::uint64_t size);
   Task<Result<>> move_table(std::uint64_t length);
 
@@ -147,33 +125,20 @@ class VhdxDisk final : public Disk {
   Task<Result<>> cut_file(std::uint64_t end);
 
   Task<Result<std::uint64_t>> allocate(std::uint64_t length);
-  Task<Result<>> flush_now();
-  std::unexpected<Error> damaged(std::string what) const;
-  std::uint64_t bat_end() const { return regions_.bat.offset + geometry_.entries * 8; }
 
-  std::unique_ptr<File> file_;
-  std::unique_ptr<OverlayFile> overlay_;
-  File* active_;
+  std::unique_ptr<OverlayFile> overlay_;  // then it is the active file
   HeaderSection headers_;
   RegionTable regions_;
   Metadata metadata_;
   BatGeometry geometry_;
-  Properties properties_;
-  std::unique_ptr<Disk> parent_;
   std::unique_ptr<PageCache> pages_;
   std::unique_ptr<LogWriter> log_;
   bool recovered_ = false;
 
-  Gate gate_;
   Mutex changing_;  // the first change of a session
   bool file_guid_renewed_ = false;
   bool data_guid_renewed_ = false;
-  Mutex flushing_;
-  std::uint64_t flushes_asked_ = 0;
-  std::uint64_t flushes_done_ = 0;
   bool barrier_ = false;
-  /// Why nothing can be written any more: after a failed write of tables nobody knows what the file holds.
-  std::optional<Error> broken_;
 
   // Space: the end of what is given out, and places given back, on their way to being given out again: released, then
   // (no durable entry refers to it) scrubbed, then (the zeros are durable) free.

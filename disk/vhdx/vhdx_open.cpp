@@ -18,10 +18,6 @@ constexpr std::uint64_t kLargestPlace = std::uint64_t{1} << 62;
 
 }  // namespace
 
-std::unexpected<Error> VhdxDisk::damaged(std::string what) const {
-  return fail(fmt::format("'{}' is damaged: {}", name(), std::move(what)));
-}
-
 Task<Result<std::unique_ptr<VhdxDisk>>> VhdxDisk::open(std::unique_ptr<File> file) {
   std::unique_ptr<VhdxDisk> disk(new VhdxDisk(std::move(file)));
   auto loaded = co_await disk->load();
@@ -113,18 +109,24 @@ void VhdxDisk::set_properties() {
   properties_.writable = file_->writable();
 }
 
-Task<Result<std::uint64_t>> VhdxDisk::table_entry(std::uint64_t index) {
+std::optional<std::uint64_t> VhdxDisk::entry_in_memory(std::uint64_t index) {
   const auto offset = regions_.bat.offset + index * 8;
   const auto page = pages_->page_of(offset);
-  auto bytes = pages_->find(page);
-  if (bytes.empty()) {
-    auto loaded = co_await pages_->load(page);
-    if (!loaded) {
-      co_return std::unexpected(loaded.error());
-    }
-    bytes = *loaded;
+  const auto bytes = pages_->find(page);
+  return bytes.empty() ? std::nullopt : std::optional<std::uint64_t>(disk::load<U64>(bytes, offset - page));
+}
+
+Task<Result<std::uint64_t>> VhdxDisk::table_entry(std::uint64_t index) {
+  if (const auto raw = entry_in_memory(index)) {
+    co_return *raw;
   }
-  co_return std::uint64_t{disk::load<U64>(bytes, offset - page)};
+  const auto offset = regions_.bat.offset + index * 8;
+  const auto page = pages_->page_of(offset);
+  auto loaded = co_await pages_->load(page);
+  if (!loaded) {
+    co_return std::unexpected(loaded.error());
+  }
+  co_return std::uint64_t{disk::load<U64>(*loaded, offset - page)};
 }
 
 Task<Result<>> VhdxDisk::set_table_entry(std::uint64_t index, std::uint64_t raw) {
@@ -139,35 +141,39 @@ Task<Result<>> VhdxDisk::set_table_entry(std::uint64_t index, std::uint64_t raw)
 }
 
 /// An entry that refers to a place outside of the file, or to one that holds tables, is not followed.
-Task<Result<BatEntry>> VhdxDisk::checked_entry(std::uint64_t index, std::uint64_t raw, std::uint64_t length) {
+Result<BatEntry> VhdxDisk::checked_entry(std::uint64_t index, std::uint64_t raw, std::uint64_t length) const {
   const auto entry = BatEntry::decode(raw);
   if (static_cast<std::uint8_t>(entry.state) == 4 || static_cast<std::uint8_t>(entry.state) == 5) {
-    co_return damaged(fmt::format("BAT entry {} has the unknown state {}", index, static_cast<int>(entry.state)));
+    return damaged(fmt::format("BAT entry {} has the unknown state {}", index, static_cast<int>(entry.state)));
   }
   if (!entry.has_place()) {
-    co_return entry;
+    return entry;
   }
   if (entry.offset < kMiB || entry.offset > kLargestPlace ||
       entry.offset + length > align_up(active_->size(), kAlignment)) {
-    co_return damaged(fmt::format("BAT entry {} points to {}, outside of the file", index, entry.offset));
+    return damaged(fmt::format("BAT entry {} points to {}, outside of the file", index, entry.offset));
   }
   const Region place{entry.offset, length};
   const auto& header = headers_.current();
   if (place.overlaps(regions_.bat.offset, regions_.bat.length) ||
       place.overlaps(regions_.metadata.offset, regions_.metadata.length) ||
       place.overlaps(header.log_offset, header.log_length)) {
-    co_return damaged(fmt::format("BAT entry {} points to {}, where tables are", index, entry.offset));
+    return damaged(fmt::format("BAT entry {} points to {}, where tables are", index, entry.offset));
   }
-  co_return entry;
+  return entry;
 }
 
 Task<Result<BatEntry>> VhdxDisk::payload_entry(std::uint64_t block) {
   const auto index = geometry_.payload_entry(block);
-  auto raw = co_await table_entry(index);
+  auto raw = entry_in_memory(index);
   if (!raw) {
-    co_return std::unexpected(raw.error());
+    auto loaded = co_await table_entry(index);
+    if (!loaded) {
+      co_return std::unexpected(loaded.error());
+    }
+    raw = *loaded;
   }
-  auto entry = co_await checked_entry(index, *raw, geometry_.block_size);
+  auto entry = checked_entry(index, *raw, geometry_.block_size);
   if (entry && entry->state == PayloadState::partially_present && !metadata_.has_parent) {
     co_return damaged(fmt::format("block {} is said to be in part in a parent, and there is none", block));
   }
@@ -180,7 +186,7 @@ Task<Result<BatEntry>> VhdxDisk::bitmap_entry(std::uint64_t chunk) {
   if (!raw) {
     co_return std::unexpected(raw.error());
   }
-  auto entry = co_await checked_entry(index, *raw, kMiB);
+  auto entry = checked_entry(index, *raw, kMiB);
   if (entry && entry->state != PayloadState::not_present && entry->state != PayloadState::fully_present) {
     co_return damaged(fmt::format("BAT entry {} has the unknown state {}", index, static_cast<int>(entry->state)));
   }

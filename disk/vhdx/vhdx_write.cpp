@@ -16,8 +16,8 @@ constexpr std::size_t kMostDirtyPages = 512;
 
 /// Before anything in the file changes, the header says that somebody writes ([MS-VHDX] 2.2.2.1).
 Task<Result<>> VhdxDisk::prepare_change(bool of_data) {
-  if (broken_) {
-    co_return std::unexpected(broken_->within("nothing can be written any more"));
+  if (auto allowed = may_change(); !allowed) {
+    co_return allowed;
   }
   if (of_data && pages_->dirty() > kMostDirtyPages) {
     auto flushed = co_await flush();
@@ -27,9 +27,6 @@ Task<Result<>> VhdxDisk::prepare_change(bool of_data) {
   }
   if (file_guid_renewed_ && (data_guid_renewed_ || !of_data)) {
     co_return Result<>();
-  }
-  if (!properties_.writable) {
-    co_return fail(fmt::format("cannot write to '{}': it was opened for reading", name()));
   }
   auto held = co_await changing_.lock();
   if (file_guid_renewed_ && (data_guid_renewed_ || !of_data)) {
@@ -50,53 +47,23 @@ Task<Result<>> VhdxDisk::prepare_change(bool of_data) {
   co_return done;
 }
 
-Task<Result<>> VhdxDisk::write(std::uint64_t offset, Buffers buffers) {
-  const auto length = total_length(buffers);
-  auto allowed = check_request(*this, offset, length);
-  if (allowed) {
-    allowed = co_await prepare_change(true);
-  }
-  if (!allowed) {
-    co_return allowed;
-  }
-  const auto within = offset % geometry_.block_size;
-  if (within + length <= geometry_.block_size) {
-    co_return co_await write_block(offset / geometry_.block_size, within, length, buffers);
-  }
-  TaskGroup parts;
-  for (std::uint64_t done = 0; done < length;) {
-    const auto at = offset + done;
-    const auto part = std::min(length - done, geometry_.block_size - at % geometry_.block_size);
-    parts.add(write_slice(at / geometry_.block_size, at % geometry_.block_size, slice(buffers, done, part)));
-    done += part;
-  }
-  co_return co_await parts.wait();
-}
-
-Task<Result<>> VhdxDisk::write_slice(std::uint64_t block, std::uint64_t within, std::vector<iovec> window) {
-  co_return co_await write_block(block, within, total_length(window), window);
-}
-
-Task<Result<>> VhdxDisk::write_block(std::uint64_t block, std::uint64_t within, std::uint64_t length, Buffers buffers) {
-  if (length == 0) {
-    co_return Result<>();
-  }
+Task<Result<>> VhdxDisk::write_block(BlockPart part, Buffers buffers) {
   for (;;) {
     {
-      auto held = co_await gate_.share(block);
-      auto entry = co_await payload_entry(block);
+      auto held = co_await gate_.share(part.block);
+      auto entry = co_await payload_entry(part.block);
       if (!entry) {
         co_return std::unexpected(entry.error());
       }
       if (entry->has_place()) {
-        auto written = co_await active_->write(entry->offset + within, buffers);
+        auto written = co_await active_->write(entry->offset + part.within, buffers);
         if (written && entry->state == PayloadState::partially_present) {
-          written = co_await mark_present(block, within, length);
+          written = co_await mark_present(part);
         }
         co_return written;
       }
     }
-    auto allocated = co_await allocate_block(block);
+    auto allocated = co_await allocate_block(part.block);
     if (!allocated) {
       co_return allocated;
     }
@@ -104,10 +71,10 @@ Task<Result<>> VhdxDisk::write_block(std::uint64_t block, std::uint64_t within, 
 }
 
 /// The sectors' data is written; now the bitmap may say so, and become durable after them.
-Task<Result<>> VhdxDisk::mark_present(std::uint64_t block, std::uint64_t within, std::uint64_t length) {
+Task<Result<>> VhdxDisk::mark_present(BlockPart part) {
   barrier_ = true;
-  if (length == geometry_.block_size) {
-    const auto index = geometry_.payload_entry(block);
+  if (part.length == geometry_.block_size) {
+    const auto index = geometry_.payload_entry(part.block);
     auto raw = co_await table_entry(index);
     if (!raw) {
       co_return std::unexpected(raw.error());
@@ -117,7 +84,7 @@ Task<Result<>> VhdxDisk::mark_present(std::uint64_t block, std::uint64_t within,
     entry.state = PayloadState::fully_present;
     co_return co_await set_table_entry(index, entry.encode());
   }
-  auto changed = co_await change_bits(block, within, length, Bits::set);
+  auto changed = co_await change_bits(part, Bits::set);
   barrier_ = true;
   if (!changed) {
     co_return std::unexpected(changed.error());
@@ -138,7 +105,7 @@ Task<Result<>> VhdxDisk::allocate_block(std::uint64_t block) {
     if (!bitmap) {
       co_return std::unexpected(bitmap.error());
     }
-    auto cleared = co_await change_bits(block, 0, geometry_.block_size, Bits::clear);
+    auto cleared = co_await change_bits({block, 0, geometry_.block_size}, Bits::clear);
     if (!cleared) {
       co_return std::unexpected(cleared.error());
     }
@@ -184,14 +151,13 @@ Task<Result<std::uint64_t>> VhdxDisk::bitmap_place(std::uint64_t chunk, bool cre
 }
 
 /// Whether any bit changed.
-Task<Result<bool>> VhdxDisk::change_bits(std::uint64_t block, std::uint64_t within, std::uint64_t length, Bits bits) {
-  auto place = co_await bitmap_place(geometry_.chunk_of(block), true);
+Task<Result<bool>> VhdxDisk::change_bits(BlockPart part, Bits bits) {
+  auto place = co_await bitmap_place(geometry_.chunk_of(part.block), true);
   if (!place) {
     co_return std::unexpected(place.error());
   }
-  const auto sector = metadata_.logical_sector;
-  auto bit = bit_number(block, within);
-  const auto end = bit_number(block, within + length - sector) + 1;
+  auto bit = bit_number(part.block, part.within);
+  const auto end = bit + part.length / metadata_.logical_sector;
   bool changed = false;
   while (bit < end) {
     const auto page = pages_->page_of(*place + bit / 8);
@@ -218,85 +184,58 @@ Task<Result<bool>> VhdxDisk::change_bits(std::uint64_t block, std::uint64_t with
   co_return changed;
 }
 
-Task<Result<>> VhdxDisk::zero(std::uint64_t offset, std::uint64_t length) {
-  auto done = check_request(*this, offset, length);
-  if (done) {
-    done = co_await prepare_change(true);
-  }
-  while (done && length > 0) {
-    const auto within = offset % geometry_.block_size;
-    const auto part = std::min(length, geometry_.block_size - within);
-    done = co_await zero_block(offset / geometry_.block_size, within, part);
-    offset += part;
-    length -= part;
-  }
-  co_return done;
+/// Whether it is all of a block, or of what the disk has of its last one.
+bool VhdxDisk::is_whole(BlockPart part) const {
+  return part.within == 0 &&
+         part.length == std::min(geometry_.block_size, properties_.size - part.block * geometry_.block_size);
 }
 
-Task<Result<>> VhdxDisk::zero_block(std::uint64_t block, std::uint64_t within, std::uint64_t length) {
-  const auto of_disk = std::min(geometry_.block_size, properties_.size - block * geometry_.block_size);
-  if (within == 0 && length == of_disk && properties_.kind != Kind::fixed) {
-    co_return co_await release_block(block, PayloadState::zero);
-  }
-  auto entry = co_await payload_entry(block);
+Task<Result<>> VhdxDisk::zero_block(BlockPart part) {
+  auto entry = co_await payload_entry(part.block);
   if (!entry) {
     co_return std::unexpected(entry.error());
   }
-  if (!entry->has_place()) {
-    if (entry->state == PayloadState::zero || (entry->state == PayloadState::not_present && !metadata_.has_parent)) {
-      co_return Result<>();
-    }
-    if (entry->state != PayloadState::not_present) {  // reads as zeros here, but others may give anything
-      co_return co_await release_block(block, PayloadState::zero);
-    }
-    auto allocated = co_await allocate_block(block);
+  if (entry->state == PayloadState::zero || (entry->state == PayloadState::not_present && !has_parent())) {
+    co_return Result<>();
+  }
+  const bool shows_parent = entry->state == PayloadState::not_present;
+  // A block that was given up reads as zeros here, but others may give anything.
+  if ((is_whole(part) && properties_.kind != Kind::fixed) || (!entry->has_place() && !shows_parent)) {
+    co_return co_await release_block(part.block, PayloadState::zero);
+  }
+  if (shows_parent) {
+    auto allocated = co_await allocate_block(part.block);
     if (!allocated) {
       co_return allocated;
     }
   }
-  co_return co_await zero_part(block, within, length);
+  co_return co_await zero_part(part);
 }
 
-Task<Result<>> VhdxDisk::zero_part(std::uint64_t block, std::uint64_t within, std::uint64_t length) {
-  auto held = co_await gate_.share(block);
-  auto entry = co_await payload_entry(block);
+Task<Result<>> VhdxDisk::zero_part(BlockPart part) {
+  auto held = co_await gate_.share(part.block);
+  auto entry = co_await payload_entry(part.block);
   if (!entry || !entry->has_place()) {  // somebody discarded it meanwhile: it reads as zeros
     co_return entry ? Result<>() : std::unexpected(entry.error());
   }
   const auto zeroing = properties_.kind == Kind::fixed ? File::Zeroing::keep_space : File::Zeroing::give_space_back;
-  auto done = co_await active_->zero(entry->offset + within, length, zeroing);
+  auto done = co_await active_->zero(entry->offset + part.within, part.length, zeroing);
   if (done && entry->state == PayloadState::partially_present) {
-    done = co_await mark_present(block, within, length);
+    done = co_await mark_present(part);
   }
   co_return done;
 }
 
-Task<Result<>> VhdxDisk::discard(std::uint64_t offset, std::uint64_t length) {
-  auto done = check_request(*this, offset, length);
-  if (done) {
-    done = co_await prepare_change(true);
-  }
-  while (done && length > 0) {
-    const auto within = offset % geometry_.block_size;
-    const auto part = std::min(length, geometry_.block_size - within);
-    done = co_await discard_block(offset / geometry_.block_size, within, part);
-    offset += part;
-    length -= part;
-  }
-  co_return done;
-}
-
-Task<Result<>> VhdxDisk::discard_block(std::uint64_t block, std::uint64_t within, std::uint64_t length) {
-  const auto of_disk = std::min(geometry_.block_size, properties_.size - block * geometry_.block_size);
-  auto entry = co_await payload_entry(block);
+Task<Result<>> VhdxDisk::discard_block(BlockPart part) {
+  auto entry = co_await payload_entry(part.block);
   if (!entry || !entry->has_place() || properties_.kind == Kind::fixed) {
     co_return entry ? Result<>() : std::unexpected(entry.error());
   }
-  if (within == 0 && length == of_disk) {
-    co_return co_await release_block(block, PayloadState::unmapped);
+  if (is_whole(part)) {
+    co_return co_await release_block(part.block, PayloadState::unmapped);
   }
   if (entry->state == PayloadState::fully_present) {
-    co_return co_await zero_part(block, within, length);
+    co_return co_await zero_part(part);
   }
   co_return Result<>();
 }
@@ -329,28 +268,6 @@ Task<Result<std::uint64_t>> VhdxDisk::allocate(std::uint64_t length) {
     co_return std::unexpected(grown.error());
   }
   co_return offset;
-}
-
-Task<Result<>> VhdxDisk::flush() {
-  if (broken_) {
-    co_return std::unexpected(broken_->within("nothing can be written any more"));
-  }
-  if (!properties_.writable) {
-    co_return Result<>();
-  }
-  const auto ticket = ++flushes_asked_;
-  auto held = co_await flushing_.lock();
-  if (flushes_done_ >= ticket) {
-    co_return Result<>();  // one that began after this was asked for has ended
-  }
-  const auto covered = flushes_asked_;
-  auto done = co_await flush_now();
-  if (done) {
-    flushes_done_ = covered;
-  } else {
-    broken_ = done.error();
-  }
-  co_return done;
 }
 
 Task<Result<>> VhdxDisk::flush_now() {

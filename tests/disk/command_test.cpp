@@ -66,6 +66,44 @@ TEST_F(DiskCommand, RefusesWithOneLineThatSaysWhy) {
   expect_refused("resize disk.vhdx 2G", 1, "cannot write to 'disk.vhdx': another program is using it");
 }
 
+TEST_F(DiskCommand, TakesTheFormatThatItIsTold) {
+  expect_works("create base.image --format vhdx --size 8M --block-size 1M");
+  expect_works("create child.image --format vhdx --parent base.image");
+  expect_refused("merge child.image", 1, "cannot merge 'child.image': it has no parent");
+  expect_works("resize child.image 16M --source-format vhdx");
+  expect_works("flatten child.image --source-format vhdx");
+  expect_works("create child2.image --format vhdx --parent child.image");
+  expect_works("rebase child2.image --source-format vhdx --parent child.image --reconnect");
+  expect_works("merge child2.image --source-format vhdx");
+  EXPECT_NE(bulkhead("info child.image --source-format vhdx").text.find("vhdx dynamic, 16.0 MiB"), std::string::npos);
+}
+
+TEST_F(DiskCommand, RefusesOptionsThatTheFormatHasNoPlaceFor) {
+  expect_refused("create disk.img --size 1G --azure", 1, "cannot make 'disk.img': Azure's rule is for VHD images");
+  expect_refused("create disk.vhd --size 1G --sector-size 4096", 1,
+                 "cannot make 'disk.vhd': a vhd image has sectors of 512 bytes");
+  expect_refused("create disk.vhdx --size 1G --block-size 3M", 1,
+                 "cannot make 'disk.vhdx': a VHDX has blocks of 1, 2, 4 ... or 256 MiB, not 3145728 bytes");
+  expect_refused("create disk.vhdx --size lots", 1, "'lots' is not a size; write for example 512M or 2G");
+}
+
+TEST_F(DiskCommand, SaysWhichFilesItMayNotUse) {
+  const std::string as_nobody = "setpriv --reuid 65534 --regid 65534 --clear-groups ";
+  if (shell("chmod 755 . && " + as_nobody + "test -x " BULKHEAD_PROGRAM).status != 0) {
+    GTEST_SKIP() << "cannot become somebody who may not read everything";
+  }
+  expect_works("create disk.vhdx --size 1G");
+  EXPECT_TRUE(runs("chmod 600 disk.vhdx"));
+  EXPECT_EQ(shell(as_nobody + BULKHEAD_PROGRAM " disk info disk.vhdx").text,
+            "bulkhead: cannot open 'disk.vhdx': Permission denied\n");
+  EXPECT_TRUE(runs("chmod 444 disk.vhdx"));
+  EXPECT_TRUE(runs(as_nobody + BULKHEAD_PROGRAM " disk info disk.vhdx"));
+  EXPECT_EQ(shell(as_nobody + BULKHEAD_PROGRAM " disk resize disk.vhdx 2G").text,
+            "bulkhead: cannot open 'disk.vhdx' for writing: Permission denied\n");
+  EXPECT_EQ(shell(as_nobody + BULKHEAD_PROGRAM " disk create new.vhdx --size 1G").text,
+            "bulkhead: cannot create 'new.vhdx': Permission denied\n");
+}
+
 TEST_F(DiskCommand, AKilledConversionGoesOnAndFinishes) {
   make_raw("raw.img", 640 * kMiB);
   const std::string convert = BULKHEAD_PROGRAM " disk convert raw.img disk.vhdx";

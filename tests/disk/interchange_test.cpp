@@ -1,19 +1,35 @@
 // SPDX-License-Identifier: Apache-2.0
 // What other programs make of our images, and we of theirs.
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <gtest/gtest.h>
 
 #include <fstream>
 #include <thread>
 
+#include "disk/file/recording_file.hpp"
 #include "disk/nbd/server.hpp"
 #include "disk/operation/change.hpp"
 #include "disk/operation/check.hpp"
 #include "disk/operation/convert.hpp"
+#include "disk/vhd/vhd_disk.hpp"
+#include "disk/vhdx/vhdx_disk.hpp"
 #include "tests/disk/host_directory.hpp"
 
 namespace bulkhead::disk {
 namespace {
+
+const char* text_of(std::span<const std::byte> bytes) {
+  return static_cast<const char*>(static_cast<const void*>(bytes.data()));
+}
+
+NewImage target(const std::string& path, Kind kind, std::uint32_t block = 0) {
+  NewImage image;
+  image.path = path;
+  image.kind = kind;
+  image.block = block;
+  return image;
+}
 
 class Interchange : public HostDirectory {
  protected:
@@ -25,9 +41,51 @@ class Interchange : public HostDirectory {
                                          {size - 512, 512}}) {
       std::ranges::copy(pattern(length, offset), bytes.begin() + static_cast<std::ptrdiff_t>(offset));
     }
-    std::ofstream(path(name), std::ios::binary)
-        .write(static_cast<const char*>(static_cast<const void*>(bytes.data())), static_cast<std::streamsize>(size));
+    std::ofstream(path(name), std::ios::binary).write(text_of(bytes), static_cast<std::streamsize>(size));
     return bytes;
+  }
+
+  /// The first `size` bytes of a file in memory as a file of the host.
+  void dump(const std::string& name, File& file, std::uint64_t size) {
+    std::ofstream out(path(name), std::ios::binary | std::ios::trunc);
+    std::vector<std::byte> bytes(kMiB);
+    for (std::uint64_t at = 0; at < size; at += bytes.size()) {
+      bytes.resize(std::min(kMiB, size - at));
+      ASSERT_TRUE(succeeds(now(read_bytes(file, at, bytes))));
+      out.write(text_of(bytes), static_cast<std::streamsize>(bytes.size()));
+    }
+  }
+
+  /// base <- middle <- top, each with something of its own; what top shows is in top.img.
+  void make_chain(const std::string& ending, const std::string& raw) {
+    convert_to(raw, target("base" + ending, Kind::dynamic));
+    for (const auto& [name, parent] : {std::pair{"middle", "base"}, std::pair{"top", "middle"}}) {
+      auto child = target(path(name + ending), Kind::differencing);
+      child.parent = path(parent + ending);
+      ASSERT_TRUE(succeeds(wait(create_image(*store_, child))));
+      auto disk = open(name + ending, ImageStore::Access::write);
+      const auto at = std::string(name) == "top" ? 3 * kMiB - 512 : kMiB + 1024;
+      ASSERT_TRUE(succeeds(wait(write_bytes(*disk, at, pattern(3 * kMiB + 512, at)))));
+      ASSERT_TRUE(succeeds(wait(disk->zero(at + kMiB, 64 * kKiB))));
+      ASSERT_TRUE(succeeds(wait(disk->close())));
+    }
+    const auto bytes = content_of("top" + ending);
+    std::ofstream(path("top.img"), std::ios::binary).write(text_of(bytes), static_cast<std::streamsize>(bytes.size()));
+  }
+
+  /// An image and its parents, the image first.
+  void expect_libvhdi_agrees(const std::vector<std::string>& chain, const std::string& raw) {
+    std::ofstream(path("read.py")) << "import pyvhdi, sys\n"
+                                      "files = [pyvhdi.file() for _ in sys.argv[2:]]\n"
+                                      "for file, name in zip(files, sys.argv[2:]): file.open(name)\n"
+                                      "for child, parent in zip(files, files[1:]): child.set_parent(parent)\n"
+                                      "size = files[0].get_media_size()\n"
+                                      "with open(sys.argv[1], 'wb') as out:\n"
+                                      "    while files[0].get_offset() < size: out.write(files[0].read(1 << 20))\n";
+    EXPECT_TRUE(
+        runs(fmt::format("/usr/bin/python3 read.py libvhdi.img {} && cmp libvhdi.img {}", fmt::join(chain, " "), raw)))
+        << chain.front();
+    EXPECT_TRUE(runs("vhdiinfo " + chain.front()));
   }
 
   void convert_to(const std::string& from, NewImage target) {
@@ -45,14 +103,6 @@ class Interchange : public HostDirectory {
     EXPECT_NE(info.text.find(fmt::format("\"virtual-size\": {},", size)), std::string::npos) << info.text;
   }
 };
-
-NewImage target(const std::string& path, Kind kind, std::uint32_t block = 0) {
-  NewImage image;
-  image.path = path;
-  image.kind = kind;
-  image.block = block;
-  return image;
-}
 
 TEST_F(Interchange, QemuReadsOurVhdx) {
   make_raw("raw.img", 40 * kMiB);
@@ -92,21 +142,64 @@ TEST_F(Interchange, WeReadQemusImages) {
   }
 }
 
+/// A workload in memory, cut off at many places: what QEMU makes of each file is what we make of it.
 TEST_F(Interchange, QemuReadsWhatAPowerCutLeaves) {
-  const auto bytes = make_raw("raw.img", 40 * kMiB);
-  auto image = target(path("disk.vhdx"), Kind::dynamic, static_cast<std::uint32_t>(kMiB));
-  image.size = bytes.size();
-  ASSERT_TRUE(succeeds(wait(create_image(*store_, image))));
-  {
-    auto disk = open("disk.vhdx", ImageStore::Access::write);
-    for (std::size_t at = 0; at < bytes.size(); at += kMiB) {
-      ASSERT_TRUE(succeeds(wait(write_bytes(*disk, at, std::span(bytes).subspan(at, kMiB)))));
-      ASSERT_TRUE(succeeds(wait(disk->flush())));
+  for (const std::string name : {"disk.vhdx", "disk.vhd"}) {
+    MemoryFile file(name);
+    const auto size = 6 * kMiB;
+    const bool vhdx = format_of_name(name) == Format::vhdx;
+    ASSERT_TRUE(succeeds(vhdx ? now(vhdx::create(file, {.size = size, .block_size = 1 << 20}))
+                              : now(vhd::create(file, {.size = size, .block_size = 512 << 10}))));
+    const CrashStates::Content start{file.bytes(), file.size()};
+    Recording recording;
+    const auto open_file = [vhdx](File& opened) -> std::unique_ptr<Disk> {
+      auto borrowed = std::make_unique<BorrowedFile>(opened);
+      if (vhdx) {
+        return std::move(*now(vhdx::VhdxDisk::open(std::move(borrowed))));
+      }
+      return std::move(*now(vhd::VhdDisk::open(std::move(borrowed))));
+    };
+    RecordingFile recorder(recording, 0, file);
+    auto disk = open_file(recorder);
+    for (const auto& [offset, length] : {std::pair{kMiB - 1024, 3 * kMiB}, std::pair{5 * kMiB, kMiB}}) {
+      ASSERT_TRUE(succeeds(now(write_bytes(*disk, offset, pattern(length, offset)))));
+      ASSERT_TRUE(succeeds(now(disk->zero(offset, 4096))));
+      ASSERT_TRUE(succeeds(now(disk->flush())));
     }
-  }  // never closed
-  EXPECT_TRUE(runs("cp disk.vhdx copy.vhdx && qemu-img check -r all -f vhdx copy.vhdx"));
-  expect_qemu_agrees("vhdx", "copy.vhdx", "raw.img");
-  EXPECT_EQ(content_of("disk.vhdx"), bytes);
+    const CrashStates states({start}, recording.operations(), {.exhaustive = 1, .samples = 1});
+    std::uint64_t number = 0;
+    const auto tried = states.each([&](const CrashStates::State& state) {
+      if (number++ % 4 != 0) {  // a program is started for each
+        return true;
+      }
+      MemoryFile left(name, state.files[0].bytes, state.files[0].size);
+      dump(name, left, left.size());
+      auto ours = open_file(left);
+      std::ofstream(path("ours.img"), std::ios::binary).write(text_of(content(*ours)), static_cast<long>(size));
+      EXPECT_TRUE(runs(vhdx ? "qemu-img check -q -r all -f vhdx disk.vhdx" : "true")) << state.description;
+      expect_qemu_agrees(vhdx ? "vhdx" : "vpc", name, "ours.img");
+      return !HasFailure();
+    });
+    EXPECT_GT(tried, 20u);
+  }
+}
+
+TEST_F(Interchange, OthersReadWhatWeMergedAndFlattened) {
+  make_raw("raw.img", 40 * kMiB);
+  for (const std::string ending : {".vhdx", ".vhd"}) {
+    const std::string format = ending == ".vhd" ? "vpc" : "vhdx";
+    make_chain(ending, "raw.img");
+    ASSERT_TRUE(runs("cp top" + ending + " flat" + ending));
+    ASSERT_TRUE(succeeds(wait(flatten_image(*store_, path("flat" + ending), {}, {}))));
+    ASSERT_TRUE(succeeds(wait(merge_image(*store_, path("top" + ending), {}, MergedChild::remove, {}))));
+    ASSERT_TRUE(succeeds(wait(merge_image(*store_, path("middle" + ending), {}, MergedChild::remove, {}))));
+    for (const auto& name : {"flat" + ending, "base" + ending}) {
+      expect_qemu_agrees(format, name, "top.img");
+      expect_libvhdi_agrees({name}, "top.img");
+    }
+    EXPECT_TRUE(
+        runs(format == "vhdx" ? "qemu-img check -f vhdx flat.vhdx && qemu-img check -f vhdx base.vhdx" : "true"));
+  }
 }
 
 TEST_F(Interchange, QemuReadsWhatWeResizedAndCompacted) {
@@ -122,18 +215,29 @@ TEST_F(Interchange, QemuReadsWhatWeResizedAndCompacted) {
   }
 }
 
-TEST_F(Interchange, LibvhdiReadsOurDifferencingImages) {
+TEST_F(Interchange, LibvhdiReadsOurImagesOfEveryKind) {
   make_raw("raw.img", 40 * kMiB);
   for (const std::string ending : {".vhd", ".vhdx"}) {
-    convert_to("raw.img", target("base" + ending, Kind::dynamic));
-    auto child = target(path("child" + ending), Kind::differencing);
-    child.parent = path("base" + ending);
-    ASSERT_TRUE(succeeds(wait(create_image(*store_, child))));
-    const auto info = shell("vhdiinfo child" + ending);
+    for (const auto kind : {Kind::fixed, Kind::dynamic}) {
+      const auto name = name_of(kind) + ending;
+      convert_to("raw.img", target(name, kind));
+      expect_libvhdi_agrees({name}, "raw.img");
+    }
+    make_chain(ending, "raw.img");
+    expect_libvhdi_agrees({"top" + ending, "middle" + ending, "base" + ending}, "top.img");
+    const auto info = shell("vhdiinfo middle" + ending);
     EXPECT_EQ(info.status, 0) << info.text;
     EXPECT_NE(info.text.find("Differential"), std::string::npos) << info.text;
     EXPECT_NE(info.text.find("base" + ending), std::string::npos) << info.text;
   }
+}
+
+TEST_F(Interchange, OthersReadOurVhdxOfLargeSectors) {
+  make_raw("raw.img", 40 * kMiB);
+  auto image = target("large.vhdx", Kind::dynamic);
+  image.logical_sector = 4096;
+  convert_to("raw.img", image);
+  expect_libvhdi_agrees({"large.vhdx"}, "raw.img");
 }
 
 /// A server with a ring and a thread of its own.
@@ -173,6 +277,20 @@ TEST_F(Nbd, AClientWritesTheDisk) {
   ASSERT_TRUE(succeeds(wait(create_image(*store_, image))));
   serve("disk.vhdx", ImageStore::Access::write, [&] { EXPECT_TRUE(runs("nbdcopy --flush raw.img " + uri_)); });
   EXPECT_EQ(content_of("disk.vhdx"), bytes);
+}
+
+TEST_F(Nbd, ASocketThatAKilledServerLeftIsNoHindrance) {
+  {
+    auto left = nbd::Listener::on_unix_socket(path("socket"));
+    ASSERT_TRUE(succeeds(left));
+    EXPECT_FALSE(nbd::Listener::on_unix_socket(path("socket")));  // somebody listens there
+    ASSERT_TRUE(runs("mv socket kept"));
+  }
+  ASSERT_TRUE(runs("mv kept socket"));
+  EXPECT_TRUE(succeeds(nbd::Listener::on_unix_socket(path("socket"))));
+  std::ofstream(path("file")) << "no socket";
+  EXPECT_FALSE(nbd::Listener::on_unix_socket(path("file")));
+  EXPECT_TRUE(std::filesystem::exists(path("file")));
 }
 
 TEST_F(Nbd, AReadOnlyDiskIsSaidToBeSo) {

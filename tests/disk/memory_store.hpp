@@ -65,7 +65,6 @@ class MemoryStore final : public ImageStore {
   bool exists(const std::string& path) override { return files_.contains(path); }
   Result<> remove(const std::string& path) override {
     files_.erase(path);
-    users_.erase(path);
     return {};
   }
   Result<> rename(const std::string& from, const std::string& to) override {

@@ -1,176 +1,30 @@
 // SPDX-License-Identifier: Apache-2.0
-// Operations on images and chains, over files in memory.
+// Operations on single images, over files in memory.
 #include <gtest/gtest.h>
 
 #include "disk/operation/change.hpp"
 #include "disk/operation/check.hpp"
 #include "disk/operation/convert.hpp"
-#include "disk/operation/info.hpp"
 #include "disk/vhdx/vhdx_disk.hpp"
-#include "tests/disk/memory_store.hpp"
+#include "tests/disk/stored_images.hpp"
 
 namespace bulkhead::disk {
 namespace {
 
-OpenOptions for_writing() {
-  OpenOptions options;
-  options.access = ImageStore::Access::write;
-  return options;
-}
-
-std::unique_ptr<Disk> open(ImageStore& store, const std::string& path, OpenOptions options = {}) {
-  auto disk = now(open_disk(store, path, options));
-  EXPECT_TRUE(succeeds(disk));
-  return disk ? std::move(*disk) : nullptr;
-}
-
-NewImage image(const std::string& path, std::uint64_t size, Kind kind = Kind::dynamic) {
-  NewImage made;
-  made.path = path;
-  made.size = size;
-  made.kind = kind;
-  made.block = format_of_name(path) == Format::vhdx ? 1 << 20 : 0;
-  return made;
-}
-
-void write(ImageStore& store, const std::string& path, std::uint64_t offset, std::span<const std::byte> bytes) {
-  auto disk = open(store, path, for_writing());
-  ASSERT_TRUE(disk);
-  EXPECT_TRUE(succeeds(now(write_bytes(*disk, offset, bytes))));
-  EXPECT_TRUE(succeeds(now(disk->close())));
-}
-
-std::vector<std::byte> content_of(ImageStore& store, const std::string& path) {
-  auto disk = open(store, path);
-  return disk ? content(*disk) : std::vector<std::byte>();
-}
-
-/// base <- middle <- top in one format; each holds a part of its own.
-struct ThreeLayers {
-  explicit ThreeLayers(const std::string& ending)
-      : base("base" + ending), middle("middle" + ending), top("top" + ending) {
-    EXPECT_TRUE(succeeds(now(create_image(store, image(base, 6 * kMiB)))));
-    write(store, base, 0, pattern(3 * kMiB, 1));
-    auto child = image(middle, 0);
-    child.parent = base;
-    EXPECT_TRUE(succeeds(now(create_image(store, child))));
-    write(store, middle, 2 * kMiB, pattern(kMiB + 512, 2));
-    child = image(top, 0);
-    child.parent = middle;
-    EXPECT_TRUE(succeeds(now(create_image(store, child))));
-    write(store, top, kMiB - 512, pattern(2048, 3));
-    auto disk = open(store, top, for_writing());
-    EXPECT_TRUE(succeeds(now(disk->zero(2 * kMiB, kMiB))));
-    EXPECT_TRUE(succeeds(now(disk->close())));
-    disk.reset();
-    expected = content_of(store, top);
-  }
+TEST(Create, RefusesOptionsThatTheFormatHasNoPlaceFor) {
   MemoryStore store;
-  std::string base;
-  std::string middle;
-  std::string top;
-  std::vector<std::byte> expected;
-};
-
-class Chains : public testing::TestWithParam<std::string> {};
-INSTANTIATE_TEST_SUITE_P(Formats, Chains, testing::Values(".vhd", ".vhdx"),
-                         [](const auto& format) { return format.param.substr(1); });
-
-TEST_P(Chains, ShowTheNewestOfEachSector) {
-  ThreeLayers layers(GetParam());
-  auto expected = pattern(3 * kMiB, 1);
-  expected.resize(6 * kMiB);
-  std::ranges::copy(pattern(kMiB + 512, 2), expected.begin() + 2 * kMiB);
-  std::ranges::copy(pattern(2048, 3), expected.begin() + kMiB - 512);
-  std::fill_n(expected.begin() + 2 * kMiB, kMiB, std::byte{0});
-  EXPECT_EQ(layers.expected, expected);
-  const auto info = now(chain_info(layers.store, layers.top, {}));
-  ASSERT_TRUE(succeeds(info));
-  ASSERT_EQ(info->images.size(), 3u);
-  EXPECT_EQ(info->images[2].path, layers.base);
-  EXPECT_FALSE(info->problem);
-}
-
-TEST_P(Chains, MergeMovesAChildIntoItsParent) {
-  ThreeLayers layers(GetParam());
-  ASSERT_TRUE(succeeds(now(merge_image(layers.store, layers.top, MergedChild::remove, {}))));
-  EXPECT_FALSE(layers.store.exists(layers.top));
-  EXPECT_EQ(content_of(layers.store, layers.middle), layers.expected);
-  ASSERT_TRUE(succeeds(now(merge_image(layers.store, layers.middle, MergedChild::remove, {}))));
-  EXPECT_EQ(content_of(layers.store, layers.base), layers.expected);
-}
-
-TEST_P(Chains, AMergeThatWasStoppedKeepsTheDiskAndGoesOn) {
-  ThreeLayers layers(GetParam());
-  auto stopped = now(merge_image(layers.store, layers.top, MergedChild::remove, [](auto...) { return false; }));
-  EXPECT_FALSE(stopped);
-  EXPECT_EQ(content_of(layers.store, layers.top), layers.expected);
-  ASSERT_TRUE(succeeds(now(merge_image(layers.store, layers.top, MergedChild::remove, {}))));
-  EXPECT_EQ(content_of(layers.store, layers.middle), layers.expected);
-}
-
-TEST_P(Chains, FlattenCutsAnImageOff) {
-  ThreeLayers layers(GetParam());
-  ASSERT_TRUE(succeeds(now(flatten_image(layers.store, layers.top, {}))));
-  ASSERT_TRUE(succeeds(layers.store.remove(layers.middle)));
-  EXPECT_EQ(content_of(layers.store, layers.top), layers.expected);
-  EXPECT_EQ(open(layers.store, layers.top)->properties().kind, Kind::dynamic);
-}
-
-TEST_P(Chains, RebaseKeepsTheContent) {
-  ThreeLayers layers(GetParam());
-  ASSERT_TRUE(succeeds(now(rebase_image(layers.store, layers.top, layers.base, Rebasing::copy, {}))));
-  ASSERT_TRUE(succeeds(layers.store.remove(layers.middle)));
-  EXPECT_EQ(content_of(layers.store, layers.top), layers.expected);
-}
-
-TEST_P(Chains, AMovedParentIsReconnected) {
-  ThreeLayers layers(GetParam());
-  const auto moved = "moved" + GetParam();
-  ASSERT_TRUE(succeeds(layers.store.rename(layers.middle, moved)));
-  EXPECT_FALSE(now(open_disk(layers.store, layers.top)));
-  EXPECT_FALSE(now(rebase_image(layers.store, layers.top, layers.base, Rebasing::reconnect, {})));
-  ASSERT_TRUE(succeeds(now(rebase_image(layers.store, layers.top, moved, Rebasing::reconnect, {}))));
-  EXPECT_EQ(content_of(layers.store, layers.top), layers.expected);
-}
-
-TEST(Chain, AParentThatChangedIsRefused) {
-  ThreeLayers layers(".vhdx");
-  auto options = for_writing();
-  options.with_parents = false;
-  {
-    auto disk = open(layers.store, layers.base, options);
-    ASSERT_TRUE(succeeds(now(write_bytes(*disk, 0, pattern(512, 9)))));
-    ASSERT_TRUE(succeeds(now(disk->close())));
-  }
-  const auto opened = now(open_disk(layers.store, layers.top));
-  ASSERT_FALSE(opened);
-  EXPECT_EQ(opened.error().message(), "'base.vhdx' is not the parent of 'middle.vhdx', or it has changed since");
-  const auto info = now(chain_info(layers.store, layers.top, {}));
-  ASSERT_TRUE(succeeds(info));
-  EXPECT_EQ(info->images.size(), 2u);
-  EXPECT_TRUE(info->problem);
-}
-
-TEST(Chain, AnImageAmongItsOwnParentsIsRefused) {
-  MemoryStore store;
-  ASSERT_TRUE(succeeds(now(create_image(store, image("a.vhdx", 4 * kMiB)))));
-  auto child = image("b.vhdx", 0);
-  child.parent = "a.vhdx";
-  ASSERT_TRUE(succeeds(now(create_image(store, child))));
-  {
-    // The child becomes its own parent: its identity is its own, and so is its path.
-    auto opened = open(store, "b.vhdx", for_writing());
-    auto& disk = dynamic_cast<vhdx::VhdxDisk&>(*opened);
-    auto metadata = disk.metadata();
-    metadata.parent->values["parent_linkage"] = "{" + disk.header().data_write_guid.text() + "}";
-    metadata.parent->values["relative_path"] = "b.vhdx";
-    ASSERT_TRUE(succeeds(now(disk.set_metadata(metadata))));
-    ASSERT_TRUE(succeeds(now(disk.close())));
-  }
-  const auto opened = now(open_disk(store, "b.vhdx"));
-  ASSERT_FALSE(opened);
-  EXPECT_NE(opened.error().message().find("is among its own"), std::string::npos);
+  auto wanted = image("disk.raw", kMiB);
+  wanted.azure = true;
+  EXPECT_EQ(now(create_image(store, wanted)).error().message(),
+            "cannot make 'disk.raw': Azure's rule is for VHD images");
+  wanted = image("disk.vhd", kMiB);
+  wanted.logical_sector = 4096;
+  EXPECT_EQ(now(create_image(store, wanted)).error().message(),
+            "cannot make 'disk.vhd': a vhd image has sectors of 512 bytes");
+  wanted = image("disk.raw", kMiB);
+  wanted.block = 1 << 20;
+  EXPECT_EQ(now(create_image(store, wanted)).error().message(), "cannot make 'disk.raw': a raw image has no blocks");
+  EXPECT_TRUE(store.names().empty());
 }
 
 TEST(Resize, RefusesToCutData) {
@@ -227,6 +81,29 @@ TEST(Convert, KeepsTheContentFromEveryFormatToEveryOther) {
       }
     }
   }
+}
+
+TEST(Convert, FillsLargerSectorsFromWhatIsCutFiner) {
+  // A child's bitmap cuts its content at 512 bytes, and its end is no whole sector of 4096 bytes.
+  const auto size = 3 * kMiB + 512;
+  MemoryStore store;
+  ASSERT_TRUE(succeeds(now(create_image(store, image("base.vhdx", size)))));
+  write(store, "base.vhdx", kMiB, pattern(2 * kMiB + 512, 1));
+  auto child = image("from.vhdx", 0);
+  child.parent = "base.vhdx";
+  ASSERT_TRUE(succeeds(now(create_image(store, child))));
+  for (const std::uint64_t at : {512 * kKiB + 512, kMiB + 1536, 2 * kMiB - 512}) {
+    write(store, "from.vhdx", at, pattern(1024, at));
+  }
+  auto expected = content_of(store, "from.vhdx");
+  expected.resize(3 * kMiB + 4096);
+  Conversion conversion;
+  conversion.source = "from.vhdx";
+  conversion.target = image("to.vhdx", 0);
+  conversion.target.logical_sector = 4096;
+  ASSERT_TRUE(succeeds(now(convert(store, conversion))));
+  EXPECT_EQ(content_of(store, "to.vhdx"), expected);
+  EXPECT_EQ(open(store, "to.vhdx")->properties().logical_sector, 4096u);
 }
 
 TEST(Convert, GoesOnWhereItWasStopped) {
@@ -289,6 +166,40 @@ TEST(Check, FindsBlocksThatOverlapOrLieOutside) {
   std::vector<std::byte> bytes(512);
   EXPECT_FALSE(now(read_bytes(*disk, 2 * kMiB, bytes)));
   EXPECT_FALSE(now(read_bytes(*disk, 3 * kMiB, bytes)));
+}
+
+TEST(Check, ABlockWithoutItsSectorBitmapIsFound) {
+  MemoryStore store;
+  ASSERT_TRUE(succeeds(now(create_image(store, image("base.vhdx", 8 * kMiB)))));
+  auto child = image("disk.vhdx", 0);
+  child.parent = "base.vhdx";
+  ASSERT_TRUE(succeeds(now(create_image(store, child))));
+  write(store, "disk.vhdx", 0, pattern(512, 1));
+  // With blocks of 1 MiB the entry of the bitmap follows those of 4096 blocks.
+  ASSERT_TRUE(succeeds(now(store.file("disk.vhdx").zero(3 * kMiB + 4096 * 8, 8, File::Zeroing::give_space_back))));
+  auto report = now(check_image(store, "disk.vhdx", {}, Repairing::no));
+  ASSERT_TRUE(succeeds(report));
+  ASSERT_EQ(report->findings.size(), 1u);
+  EXPECT_EQ(report->findings[0].severity, Finding::Severity::lost);
+  EXPECT_FALSE(report->clean());
+  report = now(check_image(store, "disk.vhdx", {}, Repairing::yes));
+  ASSERT_TRUE(succeeds(report));
+  EXPECT_TRUE(report->clean());
+  EXPECT_EQ(content_of(store, "disk.vhdx"), std::vector<std::byte>(8 * kMiB));
+}
+
+TEST(Check, CountsWhatItDoesNotList) {
+  MemoryStore store;
+  ASSERT_TRUE(succeeds(now(create_image(store, image("disk.vhdx", 2000 * kMiB)))));
+  for (std::uint64_t block = 0; block < 2000; ++block) {
+    const vhdx::U64 outside = (1ull << 40) | 6;
+    ASSERT_TRUE(succeeds(now(write_bytes(store.file("disk.vhdx"), 3 * kMiB + block * 8, bytes_of(outside)))));
+  }
+  const auto report = now(check_image(store, "disk.vhdx", {}, Repairing::no));
+  ASSERT_TRUE(succeeds(report));
+  EXPECT_EQ(report->findings.size() + report->omitted, 2000u);
+  EXPECT_LE(report->findings.size(), 1000u);
+  EXPECT_EQ(report->unrepaired, 2000u);
 }
 
 TEST(Lock, TwoWritersOfOneImageAreRefused) {

@@ -111,6 +111,40 @@ class DelayedFile final : public File {
   std::vector<std::coroutine_handle<>> waiting_;
 };
 
+/// A file on a disk that is soon full: `room` is how many more changes it takes.
+class FillingFile final : public File {
+ public:
+  FillingFile(File& file, std::uint64_t& room) : file_(file), room_(room) {}
+  const std::string& name() const override { return file_.name(); }
+  bool writable() const override { return file_.writable(); }
+  std::uint64_t size() const override { return file_.size(); }
+  Task<Result<>> read(std::uint64_t offset, Buffers buffers) override { return file_.read(offset, buffers); }
+  Task<Result<>> write(std::uint64_t offset, Buffers buffers) override {
+    return take() ? file_.write(offset, buffers) : full();
+  }
+  Task<Result<>> flush() override { return file_.flush(); }
+  Task<Result<>> zero(std::uint64_t offset, std::uint64_t length, Zeroing zeroing) override {
+    return take() ? file_.zero(offset, length, zeroing) : full();
+  }
+  Task<Result<>> resize(std::uint64_t size) override { return take() ? file_.resize(size) : full(); }
+  Task<Result<Extent>> query(std::uint64_t offset, std::uint64_t length) override {
+    return file_.query(offset, length);
+  }
+
+ private:
+  bool take() {
+    if (room_ == 0) {
+      return false;
+    }
+    --room_;
+    return true;
+  }
+  Task<Result<>> full() { co_return fail("cannot write to '" + file_.name() + "': No space left on device"); }
+
+  File& file_;
+  std::uint64_t& room_;
+};
+
 inline std::vector<std::byte> pattern(std::uint64_t length, std::uint64_t seed) {
   std::mt19937_64 random(seed);
   std::vector<std::byte> bytes(length);

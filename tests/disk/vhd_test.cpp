@@ -58,11 +58,11 @@ TEST(Vhd, ALostFooterAtTheEndIsReplacedByItsCopy) {
   ASSERT_TRUE(succeeds(now(file->zero(file->size() - 512, 512, File::Zeroing::give_space_back))));
   {
     auto disk = open(*file);
-    EXPECT_TRUE(disk->footer_damaged());
+    EXPECT_EQ(disk->footer_state(), vhd::FooterState::not_put_away);
     EXPECT_EQ(content(*disk, 0, kMiB), bytes);
     ASSERT_TRUE(succeeds(now(disk->rewrite_footers())));
   }
-  EXPECT_FALSE(open(*file)->footer_damaged());
+  EXPECT_EQ(open(*file)->footer_state(), vhd::FooterState::good);
 }
 
 TEST(Vhd, GrowsBeyondItsTableAndShrinks) {
@@ -85,7 +85,7 @@ TEST(Vhd, GrowsBeyondItsTableAndShrinks) {
       ASSERT_TRUE(succeeds(now(disk->resize(5 * kMiB))));
     }
     auto disk = open(*file);
-    EXPECT_FALSE(disk->footer_damaged());
+    EXPECT_EQ(disk->footer_state(), vhd::FooterState::good);
     EXPECT_EQ(content(*disk, 3 * kMiB + 512, 2 * kMiB - 512), std::vector<std::byte>(2 * kMiB - 512));
   }
 }
@@ -105,7 +105,7 @@ TEST(Vhd, CompactingMovesBlocksIntoGaps) {
   }
   EXPECT_LT(file->size(), 3 * (kBlock + 8192));
   auto disk = open(*file);
-  EXPECT_FALSE(disk->footer_damaged());
+  EXPECT_EQ(disk->footer_state(), vhd::FooterState::good);
   EXPECT_EQ(content(*disk, 30 * kBlock, kBlock), bytes);
   EXPECT_EQ(content(*disk, 31 * kBlock, kBlock), bytes);
 }

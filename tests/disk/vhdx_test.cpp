@@ -2,7 +2,7 @@
 #include <gtest/gtest.h>
 #include <rapidcheck/gtest.h>
 
-#include "disk/raw/raw_disk.hpp"
+#include "disk/file/recording_file.hpp"
 #include "disk/vhdx/vhdx_disk.hpp"
 #include "tests/disk/oracle.hpp"
 
@@ -130,6 +130,21 @@ TEST(Vhdx, ADiscardedBlocksSpaceIsUsedAgain) {
   EXPECT_EQ(content(*disk, 0, 20 * kMiB), std::vector<std::byte>(20 * kMiB));
 }
 
+/// A guest may zero all of a large disk in one request; the tables that this changes do not pile up in memory.
+TEST(Vhdx, ALongRequestCommitsOnItsWay) {
+  constexpr auto kSize = 300 * kGiB;
+  auto parent = make({.size = kMiB});
+  auto file = make({.size = kSize, .kind = Kind::differencing, .parent = locator_to(*open(*parent))});
+  Recording recording;
+  RecordingFile recorder(recording, 0, *file);
+  auto disk = open(recorder);
+  ASSERT_TRUE(succeeds(now(disk->zero(0, kSize))));
+  EXPECT_TRUE(std::ranges::any_of(recording.operations(), [](const RecordedOperation& operation) {
+    return operation.kind == RecordedOperation::Kind::write && operation.length > 256 * kKiB / 2;
+  }));
+  EXPECT_EQ(now(disk->query(kSize - kMiB, kMiB)), (Extent{kMiB, Content::zero}));
+}
+
 TEST(Vhdx, GrowsBeyondItsTable) {
   auto file = make({.size = 8 * kMiB + 512});
   const auto bytes = pattern(kMiB, 1);
@@ -178,6 +193,22 @@ TEST(Vhdx, CompactingMakesTheFileAsShortAsItsContent) {
   for (std::uint64_t block = 60; block < 64; ++block) {
     EXPECT_EQ(content(*disk, block * kMiB, kMiB), pattern(kMiB, block));
   }
+}
+
+TEST(Vhdx, CompactingLeavesNoPlaceToBeGivenOutTwice) {
+  auto file = make({.size = 8 * kMiB});
+  const auto bytes = pattern(8 * kMiB, 1);
+  auto disk = open(*file);
+  ASSERT_TRUE(succeeds(now(write_bytes(*disk, 0, bytes))));
+  ASSERT_TRUE(succeeds(now(disk->resize(kTiB))));  // now the table lies at the end, so the file cannot be cut
+  ASSERT_TRUE(succeeds(now(disk->discard(2 * kMiB, kMiB))));
+  for (int flushes = 0; flushes < 3; ++flushes) {
+    ASSERT_TRUE(succeeds(now(disk->flush())));
+  }
+  ASSERT_TRUE(succeeds(now(disk->compact({}))));
+  ASSERT_TRUE(succeeds(now(write_bytes(*disk, kGiB, pattern(4 * kMiB, 2)))));
+  EXPECT_EQ(content(*disk, 3 * kMiB, 5 * kMiB), std::vector<std::byte>(bytes.begin() + 3 * kMiB, bytes.end()));
+  EXPECT_EQ(content(*disk, kGiB, 4 * kMiB), pattern(4 * kMiB, 2));
 }
 
 /// An empty child over a parent with content.
