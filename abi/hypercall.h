@@ -54,10 +54,25 @@ enum hv_call_code {
 	HV_CALL_SET_VP_REGISTERS = 0x51,
 	HV_CALL_REGISTER_INTERCEPT_RESULT = 0x91,
 	HV_CALL_ASSERT_VIRTUAL_INTERRUPT = 0x94,
+	HV_CALL_SIGNAL_EVENT_DIRECT = 0xc0,
+	HV_CALL_POST_MESSAGE_DIRECT = 0xc1,
 	HV_CALL_DISPATCH_VP = 0xc2,
 	HV_CALL_MAP_VP_STATE_PAGE = 0xe1,
 	HV_CALL_UNMAP_VP_STATE_PAGE = 0xe2,
 	HV_CALL_BULKHEAD_INFORMATION = 0x7f00, /* [Bulkhead] */
+};
+
+/* What children may call. */
+enum hv_guest_call_code {
+	HV_CALL_FLUSH_VIRTUAL_ADDRESS_SPACE = 0x2,
+	HV_CALL_FLUSH_VIRTUAL_ADDRESS_LIST = 0x3,
+	HV_CALL_NOTIFY_LONG_SPIN_WAIT = 0x8,
+	HV_CALL_SEND_SYNTHETIC_CLUSTER_IPI = 0xb,
+	HV_CALL_FLUSH_VIRTUAL_ADDRESS_SPACE_EX = 0x13,
+	HV_CALL_FLUSH_VIRTUAL_ADDRESS_LIST_EX = 0x14,
+	HV_CALL_SEND_SYNTHETIC_CLUSTER_IPI_EX = 0x15,
+	HV_CALL_POST_MESSAGE = 0x5c,
+	HV_CALL_SIGNAL_EVENT = 0x5d,
 };
 
 enum hv_status {
@@ -75,7 +90,10 @@ enum hv_status {
 	HV_STATUS_INVALID_PARTITION_ID = 0xd,
 	HV_STATUS_INVALID_VP_INDEX = 0xe,
 	HV_STATUS_NOT_FOUND = 0x10,
+	HV_STATUS_INVALID_CONNECTION_ID = 0x12,
+	HV_STATUS_INSUFFICIENT_BUFFERS = 0x13,
 	HV_STATUS_INVALID_VP_STATE = 0x15,
+	HV_STATUS_INVALID_SYNIC_STATE = 0x18,
 	HV_STATUS_OBJECT_IN_USE = 0x19,
 	HV_STATUS_NO_DATA = 0x1b,
 	HV_STATUS_NO_RESOURCES = 0x1d,
@@ -204,6 +222,8 @@ enum hv_intercept_type {
 	HV_INTERCEPT_TYPE_EXCEPTION = 0x3, /* parameter: vector */
 	HV_INTERCEPT_TYPE_HYPERCALL = 0x8, /* calls that the hypervisor does not know */
 	HV_INTERCEPT_TYPE_MSR_INDEX = 0xc, /* parameter: MSR */
+	/* Posts and signals of the child to any connection: no port of the hypervisor's own is behind one. */
+	HV_INTERCEPT_TYPE_UNKNOWN_SYNIC_CONNECTION = 0xd,
 	HV_INTERCEPT_TYPE_APIC_EOI = 0xe, /* EOI of a level-triggered vector */
 	HV_INTERCEPT_TYPE_IO_PORT_RANGE = 0x11, /* parameter: first port, last port << 16 */
 };
@@ -293,6 +313,38 @@ struct hv_wake_set {
 HV_LAYOUT(struct hv_wake_set, 8);
 
 /*
+ * 0xc1: the parent's message goes straight into the slot. [Bulkhead] out (memory form; output address 0: none): struct
+ * hv_wake_set. INSUFFICIENT_BUFFERS: the slot is full; INVALID_SYNIC_STATE: the SynIC is off; after both, a
+ * SynicSintDeliverable message of that VP tells when to try again.
+ */
+struct hv_post_message_direct {
+	__u64 partition_id;
+	__u32 vp_index;
+	__u8 vtl; /* must be 0 */
+	__u8 padding[3];
+	__u32 sint;
+	__u8 message[256]; /* abi/synic.hpp */
+	__u32 padding2;
+};
+HV_LAYOUT(struct hv_post_message_direct, 280);
+
+/* 0xc0. INVALID_SYNIC_STATE: the SynIC is off. */
+struct hv_signal_event_direct {
+	__u64 partition_id;
+	__u32 vp_index;
+	__u8 vtl; /* must be 0 */
+	__u8 sint;
+	__u16 flag;
+};
+HV_LAYOUT(struct hv_signal_event_direct, 16);
+struct hv_signal_event_direct_output {
+	__u8 newly_signaled;
+	__u8 padding[7];
+	__u64 wake_set; /* [Bulkhead] */
+};
+HV_LAYOUT(struct hv_signal_event_direct_output, 16);
+
+/*
  * 0xc2. Runs a VP on the caller's logical processor until something ends the dispatch. Fields from `timer_armed` and
  * `wake_set` on are [Bulkhead]. Call it with interrupts disabled, so that a physical interrupt that arrives while the
  * child runs is taken by the caller when it enables them.
@@ -361,6 +413,6 @@ struct hv_bulkhead_information {
 	__u64 tsc_frequency; /* Hz */
 };
 HV_LAYOUT(struct hv_bulkhead_information, 64);
-#define HV_BULKHEAD_ABI_LEVEL 1u
+#define HV_BULKHEAD_ABI_LEVEL 2u
 
 #endif

@@ -18,6 +18,7 @@ enum class MessageType : std::uint32_t {
   InvalidVpRegister = 0x80000020,       // the VP's registers are a state that the processor cannot enter
   UnrecoverableException = 0x80000021,  // triple fault
   HypercallIntercept = 0x80000050,
+  SynicSintDeliverable = 0x80000062,
   IoPort = 0x80010000,
   Msr = 0x80010001,
   Cpuid = 0x80010002,
@@ -138,6 +139,14 @@ struct InterruptionDeliverableMessage {
 };
 static_assert(sizeof(InterruptionDeliverableMessage) == 0x30);
 
+/// A message was refused for these SINTs (bit n: SINT n), and could be put into their slots now.
+struct SintDeliverableMessage {
+  InterceptHeader header;
+  std::uint16_t sints;
+  std::uint16_t reserved[3];
+};
+static_assert(sizeof(SintDeliverableMessage) == 0x30);
+
 /// The intercept message page: one message at its start.
 struct InterceptMessage {
   MessageHeader header;
@@ -151,6 +160,7 @@ struct InterceptMessage {
     HypercallIntercept hypercall;
     ApicEoiMessage eoi;
     InterruptionDeliverableMessage deliverable;
+    SintDeliverableMessage sints;
     std::uint8_t bytes[240];
   };
 };

@@ -110,7 +110,16 @@ enum class RegisterName : std::uint32_t {
   VpIndex = 0x90003,
   HypercallPage = 0x90001,
   TimeReferenceCount = 0x90004,
+  VpAssistPage = 0x90013,
   ReferenceTsc = 0x90017,
+
+  Sint0 = 0xa0000,
+  Sint15 = 0xa000f,
+  Scontrol,
+  Sversion,
+  Siefp,
+  Simp,
+  Eom,
 };
 
 /// Attributes of a segment register, TLFS "HV_X64_SEGMENT_REGISTER": type 0-3, S 4, DPL 5-6, present 7, reserved 8-11,

@@ -73,11 +73,21 @@ static_assert(sizeof(SignalEventInput) == 8);
 
 // SynIC registers, MSR numbers.
 inline constexpr std::uint32_t kMsrScontrol = 0x4000'0080;
+inline constexpr std::uint32_t kMsrSversion = 0x4000'0081;
 inline constexpr std::uint32_t kMsrSiefp = 0x4000'0082;
 inline constexpr std::uint32_t kMsrSimp = 0x4000'0083;
+inline constexpr std::uint32_t kMsrEom = 0x4000'0084;
 inline constexpr std::uint32_t kMsrSint0 = 0x4000'0090;
 
 /// SCONTROL, SIMP and SIEFP: bit 0 enables; the page of the latter two is in bits 63..12.
 inline constexpr std::uint64_t kSynicEnable = 1;
+
+/// SINT0-15: vector in bits 7..0.
+inline constexpr std::uint64_t kSintMasked = 1 << 16;
+inline constexpr std::uint64_t kSintAutoEoi = 1 << 17;
+inline constexpr std::uint64_t kSintPolling = 1 << 18;
+
+/// Connection ids have so many bits.
+inline constexpr std::uint32_t kConnectionIdMask = 0xff'ffff;
 
 }  // namespace bulkhead::abi

@@ -24,7 +24,7 @@
 #endif
 
 #define BULKHEAD_DEVICE "/dev/bulkhead"
-#define BULKHEAD_VID_VERSION 1
+#define BULKHEAD_VID_VERSION 2
 
 /* On the device. */
 struct bulkhead_information {
@@ -91,6 +91,24 @@ struct bulkhead_assert_interrupt {
 };
 HV_LAYOUT(struct bulkhead_assert_interrupt, 24);
 
+/* Call 0xc1; EAGAIN: not now, a SynicSintDeliverable message tells when to try again. */
+struct bulkhead_post_message {
+	__u32 vp_index;
+	__u8 sint;
+	__u8 reserved[3];
+	__u8 message[256];
+};
+HV_LAYOUT(struct bulkhead_post_message, 264);
+
+/* Call 0xc0; EAGAIN: the SynIC is off. */
+struct bulkhead_signal_event {
+	__u32 vp_index;
+	__u16 flag;
+	__u8 sint;
+	__u8 reserved;
+};
+HV_LAYOUT(struct bulkhead_signal_event, 8);
+
 /*
  * Any of the calls 0x44, 0x45, 0x4a, 0x4d, 0x91 for this partition. The driver puts in the partition id, which is the
  * first field of each, and deposits memory and repeats where the hypervisor asks for it. Sizes are at most 4096 bytes.
@@ -136,6 +154,8 @@ HV_LAYOUT(struct bulkhead_vp_registers, 24);
 #define BULKHEAD_CREATE_VP _IOW(BULKHEAD_IOCTL, 0x13, struct bulkhead_create_vp)
 #define BULKHEAD_ASSERT_INTERRUPT _IOW(BULKHEAD_IOCTL, 0x14, struct bulkhead_assert_interrupt)
 #define BULKHEAD_HYPERCALL _IOWR(BULKHEAD_IOCTL, 0x15, struct bulkhead_hypercall)
+#define BULKHEAD_POST_MESSAGE _IOW(BULKHEAD_IOCTL, 0x16, struct bulkhead_post_message)
+#define BULKHEAD_SIGNAL_EVENT _IOW(BULKHEAD_IOCTL, 0x17, struct bulkhead_signal_event)
 #define BULKHEAD_RUN_VP _IO(BULKHEAD_IOCTL, 0x20)
 #define BULKHEAD_CANCEL_VP _IO(BULKHEAD_IOCTL, 0x21)
 #define BULKHEAD_GET_VP_REGISTERS _IOWR(BULKHEAD_IOCTL, 0x22, struct bulkhead_vp_registers)

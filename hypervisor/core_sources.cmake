@@ -15,6 +15,7 @@ set(BULKHEAD_HYPERVISOR_CORE_SOURCES
     partition/partition.cpp
     partition/partition_table.cpp
     partition/reference_tsc_page.cpp
+    synic/synic.cpp
     vp/cpuid.cpp
     vp/events.cpp
     vp/guest_interface.cpp
@@ -24,5 +25,6 @@ set(BULKHEAD_HYPERVISOR_CORE_SOURCES
     vp/memory.cpp
     vp/msr.cpp
     vp/registers.cpp
-    vp/run_loop.cpp)
+    vp/run_loop.cpp
+    vp/synic.cpp)
 list(TRANSFORM BULKHEAD_HYPERVISOR_CORE_SOURCES PREPEND ${CMAKE_CURRENT_LIST_DIR}/)

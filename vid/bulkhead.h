@@ -14,7 +14,7 @@
  *   vid_partition.lock    mappings, coming and going of VPs, the partition's parameter pages
  *   vid_vp.lock           held by the thread that uses a VP; others get EBUSY
  *   the arena's           chunks, and the parameter pages for deposits
- *   vid_partition.interrupt_lock   a spinlock, for the parameters of interrupts
+ *   vid_partition.interrupt_lock   a spinlock, for the parameters of interrupts, messages and events
  */
 #ifndef BULKHEAD_VID_BULKHEAD_H
 #define BULKHEAD_VID_BULKHEAD_H
@@ -66,6 +66,22 @@ void vid_memory_put(struct vid_memory *memory);
 const struct vid_memory_run *vid_memory_find(const struct vid_memory *memory, u64 page);
 
 /* partition.c: what a partition is in this driver. */
+/* Parameters of the calls 0x94, 0xc0 and 0xc1, which are made with interrupt_lock held. */
+struct vid_delivery {
+	union {
+		struct hv_assert_virtual_interrupt interrupt;
+		struct hv_signal_event_direct event;
+		struct hv_post_message_direct message;
+	};
+	union {
+		struct hv_wake_set woken;
+		struct hv_signal_event_direct_output signaled;
+	};
+};
+/* It is allocated with this power of two, so that it does not cross a page. */
+#define VID_DELIVERY_SIZE 512
+static_assert(sizeof(struct vid_delivery) <= VID_DELIVERY_SIZE);
+
 struct vid_partition {
 	struct kref references;
 	struct list_head node; /* of the list of all */
@@ -77,7 +93,7 @@ struct vid_partition {
 	void *input; /* a page each, for the parameters of calls made under `lock` */
 	void *output;
 	spinlock_t interrupt_lock;
-	struct hv_assert_virtual_interrupt *interrupt; /* parameters of 0x94; the wake set follows */
+	struct vid_delivery *delivery;
 };
 
 /* Returns a descriptor. */
@@ -99,6 +115,8 @@ void vid_mappings_drop(struct vid_partition *partition, bool unpin);
 
 /* interrupt.c */
 int vid_interrupt_assert(struct vid_partition *partition, const struct bulkhead_assert_interrupt __user *argument);
+int vid_message_post(struct vid_partition *partition, const struct bulkhead_post_message __user *argument);
+int vid_event_signal(struct vid_partition *partition, const struct bulkhead_signal_event __user *argument);
 
 /* vp.c: a virtual processor. */
 

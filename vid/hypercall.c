@@ -58,6 +58,9 @@ int vid_status_to_errno(u16 status)
 		return -EPERM;
 	case HV_STATUS_INSUFFICIENT_MEMORY:
 		return -ENOMEM;
+	case HV_STATUS_INSUFFICIENT_BUFFERS:
+	case HV_STATUS_INVALID_SYNIC_STATE:
+		return -EAGAIN;
 	case HV_STATUS_OBJECT_IN_USE:
 		return -EEXIST;
 	default:

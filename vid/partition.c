@@ -20,7 +20,7 @@ static void partition_free(struct vid_partition *partition)
 {
 	free_page((unsigned long)partition->input);
 	free_page((unsigned long)partition->output);
-	kfree(partition->interrupt);
+	kfree(partition->delivery);
 	mutex_destroy(&partition->lock);
 	kfree(partition);
 }
@@ -38,9 +38,8 @@ static struct vid_partition *partition_allocate(void)
 	mt_init(&partition->mappings);
 	partition->input = (void *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
 	partition->output = (void *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
-	/* A power of two, so that it does not cross a page. */
-	partition->interrupt = kzalloc(64, GFP_KERNEL_ACCOUNT);
-	if (partition->input && partition->output && partition->interrupt)
+	partition->delivery = kzalloc(VID_DELIVERY_SIZE, GFP_KERNEL_ACCOUNT);
+	if (partition->input && partition->output && partition->delivery)
 		return partition;
 	partition_free(partition);
 	return NULL;
@@ -251,9 +250,15 @@ static long partition_ioctl(struct file *file, unsigned int command, unsigned lo
 	struct vid_partition *partition = file->private_data;
 	long result;
 
-	/* Interrupts do not wait for whatever else goes on. */
-	if (command == BULKHEAD_ASSERT_INTERRUPT)
+	/* Interrupts and what causes them do not wait for whatever else goes on. */
+	switch (command) {
+	case BULKHEAD_ASSERT_INTERRUPT:
 		return vid_interrupt_assert(partition, (const void __user *)argument);
+	case BULKHEAD_POST_MESSAGE:
+		return vid_message_post(partition, (const void __user *)argument);
+	case BULKHEAD_SIGNAL_EVENT:
+		return vid_event_signal(partition, (const void __user *)argument);
+	}
 
 	if (mutex_lock_killable(&partition->lock))
 		return -EINTR;

@@ -4,17 +4,13 @@
 namespace bulkhead::worker {
 namespace {
 
-/// TLFS, "HV_STATUS".
-constexpr std::uint16_t kInvalidConnectionId = 0x12;
-constexpr std::uint16_t kInsufficientBuffers = 0x13;
-
 std::uint16_t status_of(vmbus::Acceptance acceptance) {
   switch (acceptance) {
     case vmbus::Acceptance::Taken: return HV_STATUS_SUCCESS;
-    case vmbus::Acceptance::NoSuchConnection: return kInvalidConnectionId;
+    case vmbus::Acceptance::NoSuchConnection: return HV_STATUS_INVALID_CONNECTION_ID;
     case vmbus::Acceptance::NoBuffers: break;
   }
-  return kInsufficientBuffers;
+  return HV_STATUS_INSUFFICIENT_BUFFERS;
 }
 
 }  // namespace

@@ -3,23 +3,15 @@
 
 #include <sys/ioctl.h>
 
-#include <array>
 #include <cstring>
 #include <utility>
 
 namespace bulkhead::engine::kvm {
 namespace {
 
-constexpr std::uint32_t kMsrEom = 0x4000'0084;
 /// What the kernel takes as a routing table.
 constexpr std::size_t kMaximumRoutes = 4096;
 constexpr std::uint64_t kPageMask = ~std::uint64_t{0xfff};
-
-constexpr std::uint16_t kCallPostMessage = 0x5c;
-constexpr std::uint16_t kCallSignalEvent = 0x5d;
-constexpr std::uint64_t kFast = 1u << 16;
-constexpr std::uint16_t kInvalidConnectionId = 0x12;
-constexpr std::uint32_t kConnectionIdMask = 0xff'ffff;
 
 }  // namespace
 
@@ -46,7 +38,7 @@ bool KvmSynic::filter_end_of_message(int machine) {
   kvm_msr_filter filter = {};
   filter.flags = KVM_MSR_FILTER_DEFAULT_ALLOW;
   filter.ranges[0].flags = KVM_MSR_FILTER_WRITE;
-  filter.ranges[0].base = kMsrEom;
+  filter.ranges[0].base = abi::kMsrEom;
   filter.ranges[0].nmsrs = 1;
   filter.ranges[0].bitmap = &none_allowed;
   return ioctl(machine, KVM_X86_SET_MSR_FILTER, &filter) >= 0;
@@ -82,42 +74,13 @@ void KvmSynic::registers_written(std::uint32_t vp, std::uint64_t control, std::u
       clear(pages.event_flags);
     }
   }
-  end_of_message(vp);
+  calls_.slot_freed(abi::VpIndex{vp});
 }
 
-void KvmSynic::end_of_message(std::uint32_t vp) {
-  if (SynicListener* listener = listener_.load()) listener->message_slot_freed(abi::VpIndex{vp});
-}
-
-std::uint16_t KvmSynic::hypercall(std::uint64_t input, std::uint64_t first_parameter) {
-  const auto code = static_cast<std::uint16_t>(input);
-  if (code == kCallPostMessage) return post_from_guest((input & kFast) != 0, first_parameter);
-  if (code != kCallSignalEvent) return HV_STATUS_INVALID_HYPERCALL_CODE;
-  // The kernel has read the parameters of the form in memory: they are the value itself.
-  const auto connection = static_cast<std::uint32_t>(first_parameter);
-  SynicListener* listener = listener_.load();
-  if (listener == nullptr || (connection & ~kConnectionIdMask) != 0) return kInvalidConnectionId;
-  return listener->event_signaled(abi::ConnectionId{connection}, static_cast<std::uint16_t>(first_parameter >> 32));
-}
-
-std::uint16_t KvmSynic::post_from_guest(bool fast, std::uint64_t address) {
-  if (fast) return HV_STATUS_INVALID_HYPERCALL_INPUT;
-  if (address % 8 != 0 || address % abi::kSynicPageSize > abi::kSynicPageSize - sizeof(abi::PostMessageInput)) {
-    return HV_STATUS_INVALID_ALIGNMENT;
-  }
-  abi::PostMessageInput input;
-  std::array<std::uint8_t, sizeof input> copy;
-  if (memory_ == nullptr || !memory_->read(address, copy)) return HV_STATUS_INVALID_PARAMETER;
-  std::memcpy(&input, copy.data(), sizeof input);
-  const std::uint32_t type = std::to_underlying(input.type);
-  if (type == 0 || (type >> 31) != 0 || input.payload_size > abi::kMessagePayloadSize) {
-    return HV_STATUS_INVALID_PARAMETER;
-  }
-  SynicListener* listener = listener_.load();
-  if (listener == nullptr || (std::to_underlying(input.connection) & ~kConnectionIdMask) != 0) {
-    return kInvalidConnectionId;
-  }
-  return listener->message_posted(input.connection, input.type, std::span(input.payload).first(input.payload_size));
+std::uint16_t KvmSynic::hypercall(std::uint64_t input, std::uint64_t first_parameter) const {
+  // The kernel has read an event's parameter from memory already, whatever the form.
+  const bool signal = static_cast<std::uint16_t>(input) == HV_CALL_SIGNAL_EVENT;
+  return signal ? calls_.signal_event(first_parameter) : calls_.call(input, first_parameter);
 }
 
 SynicStatus KvmSynic::post_message(abi::VpIndex vp, abi::Sint sint, const abi::SynicMessage& message) {

@@ -15,7 +15,7 @@
 
 #include "engine/guest_memory.hpp"
 #include "engine/kvm/kvm_abi.hpp"
-#include "engine/synic.hpp"
+#include "engine/synic_calls.hpp"
 
 namespace bulkhead::engine::kvm {
 
@@ -26,8 +26,11 @@ class KvmSynic {
       : machine_(machine), first_gsi_(first_gsi), pages_(vp_count) {}
 
   /// Before processors run.
-  void set_memory(GuestMemory& memory) { memory_ = &memory; }
-  void set_listener(SynicListener* listener) { listener_.store(listener); }
+  void set_memory(GuestMemory& memory) {
+    memory_ = &memory;
+    calls_.set_memory(memory);
+  }
+  void set_listener(SynicListener* listener) { calls_.set_listener(listener); }
 
   /// One route for each SINT of each VP, for the machine's routing table.
   void append_routes(std::vector<kvm_irq_routing_entry>& routes) const;
@@ -38,8 +41,8 @@ class KvmSynic {
   void registers_written(std::uint32_t vp, std::uint64_t control, std::uint64_t message_page,
                          std::uint64_t event_flags_page);
   /// The status for the guest.
-  std::uint16_t hypercall(std::uint64_t input, std::uint64_t first_parameter);
-  void end_of_message(std::uint32_t vp);
+  std::uint16_t hypercall(std::uint64_t input, std::uint64_t first_parameter) const;
+  void end_of_message(std::uint32_t vp) const { calls_.slot_freed(abi::VpIndex{vp}); }
 
   // From any thread.
   SynicStatus post_message(abi::VpIndex vp, abi::Sint sint, const abi::SynicMessage& message);
@@ -58,12 +61,11 @@ class KvmSynic {
   std::uint8_t* place(std::uint64_t page, abi::Sint sint) const;
   void clear(std::uint64_t page) const;
   void raise(abi::VpIndex vp, abi::Sint sint) const;
-  std::uint16_t post_from_guest(bool fast, std::uint64_t address);
 
   int machine_;
   std::uint32_t first_gsi_;
   GuestMemory* memory_ = nullptr;
-  std::atomic<SynicListener*> listener_ = nullptr;
+  SynicCalls calls_;
   std::mutex mutex_;
   std::vector<Pages> pages_;
 };

@@ -21,7 +21,6 @@ class NativeEngine final : public Engine {
       return fail(fmt::format("a machine has 1 to {} virtual processors here, not {}", capabilities_.maximum_vps,
                               settings.vp_count));
     }
-    if (settings.synic) return fail("the native engine has no SynICs");
     return NativePartition::create(*vid_, settings);
   }
 
@@ -51,7 +50,8 @@ Result<std::unique_ptr<Engine>> engine_over(std::unique_ptr<Vid> vid) {
   }
   Capabilities capabilities{.name = "native",
                             .maximum_vps = information->hypervisor.maximum_vps,
-                            .tsc_frequency = information->hypervisor.tsc_frequency};
+                            .tsc_frequency = information->hypervisor.tsc_frequency,
+                            .synic = true};
   return std::make_unique<NativeEngine>(std::move(vid), std::move(capabilities));
 }
 

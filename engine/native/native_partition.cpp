@@ -4,6 +4,9 @@
 #include <cpuid.h>
 #include <fmt/format.h>
 
+#include <cstring>
+#include <utility>
+
 #include "engine/native/native_virtual_processor.hpp"
 
 namespace bulkhead::engine::native {
@@ -50,25 +53,30 @@ Result<std::unique_ptr<Partition>> NativePartition::create(Vid& vid, const Parti
   return partition;
 }
 
+Result<> NativePartition::intercept(hv_intercept_type type, std::uint32_t access, std::uint64_t parameter,
+                                    std::string_view what) {
+  hv_install_intercept input = {};
+  input.access_mask = access;
+  input.intercept_type = type;
+  input.intercept_parameter = parameter;
+  auto installed = partition_->hypercall(HV_CALL_INSTALL_INTERCEPT, bytes_of(input), {});
+  if (installed) return {};
+  return std::unexpected(installed.error().within(fmt::format("cannot intercept {}", what)));
+}
+
 Result<> NativePartition::install_intercepts() {
-  hv_install_intercept ports = {};
-  ports.access_mask = HV_INTERCEPT_ACCESS_READ | HV_INTERCEPT_ACCESS_WRITE;
-  ports.intercept_type = HV_INTERCEPT_TYPE_IO_PORT_RANGE;
-  ports.intercept_parameter = 0xffffull << 16;
-  if (auto installed = partition_->hypercall(HV_CALL_INSTALL_INTERCEPT, bytes_of(ports), {}); !installed) {
-    return std::unexpected(installed.error().within("cannot intercept the I/O ports"));
+  constexpr std::uint32_t kRead = HV_INTERCEPT_ACCESS_READ, kWrite = HV_INTERCEPT_ACCESS_WRITE;
+  Result<> done = intercept(HV_INTERCEPT_TYPE_IO_PORT_RANGE, kRead | kWrite, 0xffffull << 16, "the I/O ports");
+  if (done) done = intercept(HV_INTERCEPT_TYPE_APIC_EOI, kWrite, 0, "the ends of interrupts");
+  if (done && settings_.synic) {
+    done = intercept(HV_INTERCEPT_TYPE_UNKNOWN_SYNIC_CONNECTION, HV_INTERCEPT_ACCESS_EXECUTE, 0, "messages and events");
   }
-  hv_install_intercept eoi = {};
-  eoi.access_mask = HV_INTERCEPT_ACCESS_WRITE;
-  eoi.intercept_type = HV_INTERCEPT_TYPE_APIC_EOI;
-  if (auto installed = partition_->hypercall(HV_CALL_INSTALL_INTERCEPT, bytes_of(eoi), {}); !installed) {
-    return std::unexpected(installed.error().within("cannot intercept the ends of interrupts"));
-  }
-  return {};
+  return done;
 }
 
 Result<> NativePartition::map_memory(GuestMemory& memory) {
   memory_ = &memory;
+  synic_calls_.set_memory(memory);
   for (const auto& region : memory.regions()) {
     auto pinned = vid_.create_memory(region.bytes, !region.writable);
     if (!pinned) return std::unexpected(pinned.error());
@@ -90,7 +98,7 @@ Result<std::unique_ptr<VirtualProcessor>> NativePartition::create_vp(std::uint32
   suspend.name = static_cast<std::uint32_t>(abi::RegisterName::ExplicitSuspend);
   if (auto started = (*processor)->set_registers(std::span(&suspend, 1)); !started)
     return std::unexpected(started.error());
-  return std::make_unique<NativeVirtualProcessor>(std::move(*processor), *partition_, *memory_, index,
+  return std::make_unique<NativeVirtualProcessor>(std::move(*processor), *partition_, *memory_, synic_calls_, index,
                                                   physical_address_bits());
 }
 
@@ -100,5 +108,22 @@ void NativePartition::send_interrupt(abi::InterruptMessage message) {
 }
 
 void NativePartition::set_level_messages(std::span<const abi::InterruptMessage>) {}
+
+SynicStatus NativePartition::post_message(abi::VpIndex vp, abi::Sint sint, const abi::SynicMessage& message) {
+  bulkhead_post_message request = {};
+  request.vp_index = std::to_underlying(vp);
+  request.sint = std::to_underlying(sint);
+  static_assert(sizeof request.message == sizeof message);
+  std::memcpy(request.message, &message, sizeof message);
+  return partition_->post_message(request).value_or(SynicStatus::Refused);
+}
+
+SynicStatus NativePartition::signal_event(abi::VpIndex vp, abi::Sint sint, std::uint16_t flag) {
+  bulkhead_signal_event request = {};
+  request.vp_index = std::to_underlying(vp);
+  request.flag = flag;
+  request.sint = std::to_underlying(sint);
+  return partition_->signal_event(request).value_or(SynicStatus::Refused);
+}
 
 }  // namespace bulkhead::engine::native

@@ -8,6 +8,7 @@
 
 #include "engine/engine.hpp"
 #include "engine/native/vid.hpp"
+#include "engine/synic_calls.hpp"
 
 namespace bulkhead::engine::native {
 
@@ -20,16 +21,21 @@ class NativePartition final : public Partition {
   void send_interrupt(abi::InterruptMessage message) override;
   /// The hypervisor knows from the interrupts themselves which are level-triggered.
   void set_level_messages(std::span<const abi::InterruptMessage> messages) override;
+  void set_synic_listener(SynicListener* listener) override { synic_calls_.set_listener(listener); }
+  SynicStatus post_message(abi::VpIndex vp, abi::Sint sint, const abi::SynicMessage& message) override;
+  SynicStatus signal_event(abi::VpIndex vp, abi::Sint sint, std::uint16_t flag) override;
 
  private:
   NativePartition(Vid& vid, std::unique_ptr<VidPartition> partition, const PartitionSettings& settings)
       : vid_(vid), partition_(std::move(partition)), settings_(settings) {}
   Result<> install_intercepts();
+  Result<> intercept(hv_intercept_type type, std::uint32_t access, std::uint64_t parameter, std::string_view what);
 
   Vid& vid_;
   std::unique_ptr<VidPartition> partition_;
   PartitionSettings settings_;
   GuestMemory* memory_ = nullptr;
+  SynicCalls synic_calls_;
   std::vector<std::unique_ptr<VidMemory>> pinned_;
 };
 

@@ -35,10 +35,11 @@ hv_register_assignment assignment(RegisterName name, std::uint64_t value) {
 }  // namespace
 
 NativeVirtualProcessor::NativeVirtualProcessor(std::unique_ptr<VidProcessor> processor, VidPartition& partition,
-                                               GuestMemory& memory, std::uint32_t index,
+                                               GuestMemory& memory, const SynicCalls& synic_calls, std::uint32_t index,
                                                std::uint8_t physical_address_bits)
     : processor_(std::move(processor)),
       partition_(partition),
+      synic_calls_(synic_calls),
       index_(index),
       page_(processor_->register_page()),
       emulator_(memory, *this) {
@@ -131,6 +132,8 @@ NativeVirtualProcessor::After NativeVirtualProcessor::translate(Result<Exit>& re
       if (!window_wanted_.exchange(false)) return After::Enter;
       *result = InterruptWindowExit{};
       return After::Return;
+    case MessageType::HypercallIntercept: return translate_hypercall(message.hypercall, result);
+    case MessageType::SynicSintDeliverable: synic_calls_.slot_freed(abi::VpIndex{index_}); return After::Enter;
     case MessageType::UnrecoverableException: *result = TripleFaultExit{}; return After::Return;
     case MessageType::InvalidVpRegister:
       return fail_with(result, fmt::format("virtual processor {} has registers that no processor can have", index_));
@@ -138,6 +141,23 @@ NativeVirtualProcessor::After NativeVirtualProcessor::translate(Result<Exit>& re
       return fail_with(result, fmt::format("the hypervisor sent a message of unknown type {:#x}",
                                            static_cast<std::uint32_t>(message.header.type)));
   }
+}
+
+/// A message or an event of the guest: TLFS, "Hypercall Interface", for which registers hold what in which mode.
+NativeVirtualProcessor::After NativeVirtualProcessor::translate_hypercall(const abi::HypercallIntercept& call,
+                                                                          Result<Exit>& result) {
+  const bool wide = (page_.efer & emulator::kEferLongModeActive) &&
+                    (page_.segments[emulator::kCs].attributes & emulator::kSegmentLong);
+  const auto pair = [](std::uint64_t high, std::uint64_t low) { return high << 32 | static_cast<std::uint32_t>(low); };
+  const std::uint64_t control = wide ? call.rcx : pair(call.rdx, call.rax);
+  const std::uint64_t input = wide ? call.rdx : pair(call.rbx, call.rcx);
+  const unsigned length = call.header.instruction_length();
+  if (length == 0) return fail_with(result, "a hypercall came without the length of its instruction");
+  page_.general[0] = synic_calls_.call(control, input);
+  if (!wide) page_.general[2] = 0;
+  page_.dirty |= abi::kDirtyGeneral;
+  if (auto left = leave_instruction(length); !left) return give_up(result, left.error());
+  return After::Enter;
 }
 
 NativeVirtualProcessor::After NativeVirtualProcessor::translate_port(const abi::IoPortIntercept& intercept,

@@ -5,6 +5,7 @@
 //   RUN_VP ──▶ message ──┬── port                 ──▶ PortExit; RIP, and RAX of a read, go into the register page
 //                        ├── memory, string port  ──▶ emulator ──▶ one exit for each access, then the registers
 //                        ├── EOI, deliverable     ──▶ EoiExit, InterruptWindowExit
+//                        ├── hypercall, slot free ──▶ the partition's SynicListener, and on
 //                        └── triple fault         ──▶ TripleFaultExit
 //
 // The register page is written only between a run that ended with an intercept and the next one.
@@ -17,14 +18,15 @@
 #include "engine/emulator/emulator.hpp"
 #include "engine/engine.hpp"
 #include "engine/native/vid.hpp"
+#include "engine/synic_calls.hpp"
 
 namespace bulkhead::engine::native {
 
 class NativeVirtualProcessor final : public VirtualProcessor, private emulator::VectorRegisters {
  public:
-  /// `partition` and `memory` must live longer.
+  /// All that it refers to must live longer.
   NativeVirtualProcessor(std::unique_ptr<VidProcessor> processor, VidPartition& partition, GuestMemory& memory,
-                         std::uint32_t index, std::uint8_t physical_address_bits);
+                         const SynicCalls& synic_calls, std::uint32_t index, std::uint8_t physical_address_bits);
 
   std::uint32_t index() const override { return index_; }
   Result<Exit> run() override;
@@ -45,6 +47,7 @@ class NativeVirtualProcessor final : public VirtualProcessor, private emulator::
   Result<RunEnd> enter();
   After translate(Result<Exit>& result);
   After translate_port(const abi::IoPortIntercept& intercept, Result<Exit>& result);
+  After translate_hypercall(const abi::HypercallIntercept& call, Result<Exit>& result);
   After translate_memory(const abi::MemoryIntercept& intercept, Result<Exit>& result);
   After emulate(emulator::AccessHint hint, Result<Exit>& result);
   After take(const emulator::Step& step, Result<Exit>& result);
@@ -66,6 +69,7 @@ class NativeVirtualProcessor final : public VirtualProcessor, private emulator::
 
   std::unique_ptr<VidProcessor> processor_;
   VidPartition& partition_;
+  const SynicCalls& synic_calls_;
   std::uint32_t index_;
   abi::RegisterPage& page_;
 

@@ -111,6 +111,13 @@ class DevicePartition final : public VidPartition {
     return std::unexpected(Error::from_errno(fmt::format("cannot assert interrupt {:#x}", interrupt.vector), errno));
   }
 
+  Result<SynicStatus> post_message(const bulkhead_post_message& message) override {
+    return send(BULKHEAD_POST_MESSAGE, "post a message", &message);
+  }
+  Result<SynicStatus> signal_event(const bulkhead_signal_event& event) override {
+    return send(BULKHEAD_SIGNAL_EVENT, "signal an event", &event);
+  }
+
   Result<> hypercall(std::uint16_t code, std::span<const std::uint8_t> input, std::span<std::uint8_t> output) override {
     bulkhead_hypercall argument = {};
     argument.code = code;
@@ -123,6 +130,12 @@ class DevicePartition final : public VidPartition {
   }
 
  private:
+  Result<SynicStatus> send(unsigned long request, std::string_view what, const void* argument) {
+    if (ioctl(partition_.get(), request, argument) >= 0) return SynicStatus::Delivered;
+    if (errno == EAGAIN) return SynicStatus::Busy;
+    return std::unexpected(Error::from_errno(fmt::format("cannot {}", what), errno));
+  }
+
   FileDescriptor partition_;
 };
 

@@ -11,6 +11,7 @@
 #include "abi/intercept_message.hpp"
 #include "abi/register_page.hpp"
 #include "abi/vid.h"
+#include "engine/synic.hpp"
 #include "error/error.hpp"
 
 namespace bulkhead::engine::native {
@@ -44,6 +45,9 @@ class VidPartition {
   virtual Result<std::unique_ptr<VidProcessor>> create_vp(std::uint32_t index) = 0;
   /// From any thread.
   virtual Result<> assert_interrupt(const bulkhead_assert_interrupt& interrupt) = 0;
+  /// From any thread. `Busy` where the SynIC does not take it now; an error only for what is wrong with the request.
+  virtual Result<SynicStatus> post_message(const bulkhead_post_message& message) = 0;
+  virtual Result<SynicStatus> signal_event(const bulkhead_signal_event& event) = 0;
   /// `input` starts with the partition id, which the driver fills in.
   virtual Result<> hypercall(std::uint16_t code, std::span<const std::uint8_t> input,
                              std::span<std::uint8_t> output) = 0;

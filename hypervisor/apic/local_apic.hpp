@@ -92,6 +92,8 @@ class LocalApic {
   std::optional<std::uint8_t> waiting() const;
   /// The processor takes `vector`, which deliverable() gave.
   void take(std::uint8_t vector);
+  /// What was just taken, and is edge-triggered, needs no EOI.
+  void end_automatically() { (void)end_of_interrupt(); }
   /// Whether an interrupt from the PIC reaches the processor: LINT0 is ExtINT and not masked, or the APIC is off.
   bool accepts_external() const;
 

@@ -16,7 +16,6 @@ namespace {
 constinit StartSettings start_settings{};
 
 constexpr std::uint64_t kCreationFlags = HV_PARTITION_CREATION_LAPIC_PRESENT | HV_PARTITION_CREATION_X2APIC_CAPABLE;
-constexpr std::uint64_t kPrivilegeFlags = kPrivilegeFlagsLow | std::uint64_t{kPrivilegeFlagsHigh} << 32;
 
 PartitionReference find(std::uint64_t id) { return partition_table().lock()->find(id); }
 
@@ -72,7 +71,7 @@ RootCallResult get_partition_property(const RootCall& call) {
   const PartitionConfiguration& configuration = partition->configuration();
   std::uint64_t value = 0;
   switch (input.code) {
-    case HV_PARTITION_PROPERTY_PRIVILEGE_FLAGS: value = kPrivilegeFlags; break;
+    case HV_PARTITION_PROPERTY_PRIVILEGE_FLAGS: value = privilege_flags(configuration); break;
     case HV_PARTITION_PROPERTY_TIME_FREEZE: value = configuration.reference_time.frozen(); break;
     case HV_PARTITION_PROPERTY_REFERENCE_TIME: value = configuration.reference_time.at(machine::tsc()); break;
     case HV_PARTITION_PROPERTY_PROCESSORS_PER_SOCKET: value = configuration.processors_per_socket; break;
@@ -95,7 +94,7 @@ RootCallResult set_partition_property(const RootCall& call) {
   if (!configuration) return HV_STATUS_INVALID_PARTITION_STATE;
   switch (input.code) {
     case HV_PARTITION_PROPERTY_PRIVILEGE_FLAGS:
-      return input.value == kPrivilegeFlags ? HV_STATUS_SUCCESS : HV_STATUS_PROPERTY_VALUE_OUT_OF_RANGE;
+      return input.value == privilege_flags(*configuration) ? HV_STATUS_SUCCESS : HV_STATUS_PROPERTY_VALUE_OUT_OF_RANGE;
     case HV_PARTITION_PROPERTY_TIME_FREEZE:
       if (input.value > 1) return HV_STATUS_PROPERTY_VALUE_OUT_OF_RANGE;
       if (input.value)

@@ -81,6 +81,8 @@ RootCallResult delete_vp(const RootCall& call);
 RootCallResult get_vp_registers(const RootCall& call);
 RootCallResult set_vp_registers(const RootCall& call);
 RootCallResult assert_virtual_interrupt(const RootCall& call);
+RootCallResult post_message_direct(const RootCall& call);
+RootCallResult signal_event_direct(const RootCall& call);
 RootCallResult dispatch_vp(const RootCall& call);
 /// The same with its input and output in hand. `output` is written on success only.
 hv_status dispatch(const hv_dispatch_vp& input, hv_dispatch_vp_output& output);

@@ -112,6 +112,33 @@ RootCallResult assert_virtual_interrupt(const RootCall& call) {
   return HV_STATUS_SUCCESS;
 }
 
+RootCallResult post_message_direct(const RootCall& call) {
+  const auto input = call.input<hv_post_message_direct>();
+  const PartitionReference partition = find(input.partition_id);
+  if (!partition) return HV_STATUS_INVALID_PARTITION_ID;
+  abi::SynicMessage message;
+  std::memcpy(&message, input.message, sizeof message);
+  if (input.vtl || input.sint >= abi::kSintCount || message.type == abi::SynicMessageType::None ||
+      message.payload_size > abi::kMessagePayloadSize) {
+    return HV_STATUS_INVALID_PARAMETER;
+  }
+  const Partition::SynicDelivery delivery = partition->post_message(input.vp_index, input.sint, message);
+  call.put(hv_wake_set{delivery.woken});
+  return delivery.status;
+}
+
+RootCallResult signal_event_direct(const RootCall& call) {
+  const auto input = call.input<hv_signal_event_direct>();
+  const PartitionReference partition = find(input.partition_id);
+  if (!partition) return HV_STATUS_INVALID_PARTITION_ID;
+  if (input.vtl || input.sint >= abi::kSintCount || input.flag >= abi::kEventFlagsPerSint) {
+    return HV_STATUS_INVALID_PARAMETER;
+  }
+  const Partition::SynicDelivery delivery = partition->signal_event(input.vp_index, input.sint, input.flag);
+  call.put(hv_signal_event_direct_output{delivery.newly_signaled, {}, delivery.woken});
+  return delivery.status;
+}
+
 hv_status dispatch(const hv_dispatch_vp& input, hv_dispatch_vp_output& output) {
   if (input.flags & ~HV_DISPATCH_CLEAR_INTERCEPT_SUSPEND || input.spec_ctrl) return HV_STATUS_INVALID_PARAMETER;
   const AcquiredVp vp(input.partition_id, input.vp_index, true);

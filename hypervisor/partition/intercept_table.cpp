@@ -40,6 +40,7 @@ hv_status InterceptTable::install(hv_intercept_type type, std::uint32_t access, 
       return HV_STATUS_SUCCESS;
     }
     case HV_INTERCEPT_TYPE_HYPERCALL: hypercalls_ = access != 0; return HV_STATUS_SUCCESS;
+    case HV_INTERCEPT_TYPE_UNKNOWN_SYNIC_CONNECTION: connections_ = access != 0; return HV_STATUS_SUCCESS;
     case HV_INTERCEPT_TYPE_APIC_EOI: apic_eoi_ = access != 0; return HV_STATUS_SUCCESS;
   }
   return HV_STATUS_INVALID_PARAMETER;

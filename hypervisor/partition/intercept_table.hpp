@@ -40,6 +40,7 @@ class InterceptTable {
   }
   std::uint32_t exceptions() const { return exceptions_; }
   bool wants_hypercalls() const { return hypercalls_; }
+  bool wants_connections() const { return connections_; }
   bool wants_apic_eoi() const { return apic_eoi_; }
 
  private:
@@ -60,6 +61,7 @@ class InterceptTable {
   std::uint32_t all_msrs_ = 0;
   std::uint32_t exceptions_ = 0;
   bool hypercalls_ = false;
+  bool connections_ = false;
   bool apic_eoi_ = false;
 };
 

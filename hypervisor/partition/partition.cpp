@@ -197,6 +197,30 @@ std::uint64_t Partition::tell(VirtualProcessor& vp) {
   return 0;
 }
 
+template <typename Deliver>
+Partition::SynicDelivery Partition::deliver_synic(std::uint32_t vp_index, Deliver&& deliver) {
+  auto guarded = lock();
+  if (guarded->state != PartitionState::Active) return {HV_STATUS_INVALID_PARTITION_STATE};
+  if (vp_index >= kMaximumVps || !guarded->vps[vp_index]) return {HV_STATUS_INVALID_VP_INDEX};
+  VirtualProcessor& vp = *guarded->vps[vp_index];
+  const VirtualProcessor::SynicResult result = deliver(vp);
+  SynicDelivery delivery{.status = result.status, .newly_signaled = result.newly_signaled};
+  // An APIC that is switched off loses the interrupt; the message stays.
+  if (result.vector && vp.apic_address().accepting && vp.mailbox().post({.vector = *result.vector})) {
+    delivery.woken = tell(vp);
+  }
+  return delivery;
+}
+
+Partition::SynicDelivery Partition::post_message(std::uint32_t vp_index, unsigned sint,
+                                                 const abi::SynicMessage& message) {
+  return deliver_synic(vp_index, [&](VirtualProcessor& vp) { return vp.post_from_parent(sint, message); });
+}
+
+Partition::SynicDelivery Partition::signal_event(std::uint32_t vp_index, unsigned sint, std::uint16_t flag) {
+  return deliver_synic(vp_index, [&](VirtualProcessor& vp) { return vp.signal_event(sint, flag); });
+}
+
 std::uint64_t Partition::deliver_lowest_priority(Guarded& guarded, const InterruptRequest& request) {
   // Any processor that is addressed may be the one; they take turns.
   for (std::uint32_t i = 0; i < kMaximumVps; ++i) {

@@ -18,6 +18,7 @@
 #include <optional>
 
 #include "abi/hypercall.h"
+#include "abi/synic.hpp"
 #include "hypervisor/apic/interrupt_request.hpp"
 #include "hypervisor/memory/memory_pool.hpp"
 #include "hypervisor/memory/page_table.hpp"
@@ -114,6 +115,15 @@ class Partition {
   std::uint64_t deliver(const InterruptRequest& request, std::uint32_t sender);
   static constexpr std::uint32_t kNoVp = kMaximumVps;
 
+  /// A message or an event of the parent for a VP's SynIC.
+  struct SynicDelivery {
+    hv_status status;
+    std::uint64_t woken = 0;
+    bool newly_signaled = false;
+  };
+  SynicDelivery post_message(std::uint32_t vp_index, unsigned sint, const abi::SynicMessage& message);
+  SynicDelivery signal_event(std::uint32_t vp_index, unsigned sint, std::uint16_t flag);
+
  private:
   friend class PartitionTable;
   friend class PartitionReference;
@@ -121,6 +131,8 @@ class Partition {
   bool any_dispatched() const;
   void free_vp(Guarded& guarded, std::uint32_t index);
   std::uint64_t tell(VirtualProcessor& vp);
+  template <typename Deliver>
+  SynicDelivery deliver_synic(std::uint32_t vp_index, Deliver&& deliver);
   std::uint64_t deliver_lowest_priority(Guarded& guarded, const InterruptRequest& request);
 
   const std::uint64_t id_;

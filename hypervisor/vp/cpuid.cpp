@@ -119,7 +119,7 @@ void extended_state(std::uint32_t subleaf, std::uint64_t xcr0, CpuidResult& resu
     mask(result, kExtendedLeaves[leaf & 0xff]);
     adjust_extended_leaf(leaf, result);
   } else if (leaf >= kHypervisorLeaves && leaf <= kLastHypervisorLeaf) {
-    result = hypervisor_leaf(leaf);
+    result = hypervisor_leaf(leaf, configuration);
   }
   configuration.cpuid_results.apply(leaf, subleaf, index_, result);
   return result;

@@ -76,6 +76,7 @@ void VirtualProcessor::choose_event() {
   if (can_take_interrupt()) {
     if (const std::optional<std::uint8_t> vector = apic_.deliverable()) {
       apic_.take(*vector);
+      if (synic_.ends_automatically(*vector)) apic_.end_automatically();
       hardware_.event = {.type = Event::Type::ExternalInterrupt, .vector = *vector};
     }
   }
@@ -106,6 +107,12 @@ VirtualProcessor::Prepared VirtualProcessor::prepare(std::uint64_t timer_armed) 
     intercept_eoi(*ended_level_interrupt_);
     ended_level_interrupt_.reset();
     return Prepared::Intercept;
+  }
+  if (waiting_sints_.load(std::memory_order_relaxed)) [[unlikely]] {
+    if (const std::uint16_t sints = take_deliverable_sints()) {
+      intercept_deliverable_sints(sints);
+      return Prepared::Intercept;
+    }
   }
   if (activity_ != Activity::WaitForSipi) choose_event();
   if ((notifications_ & abi::kNotifyNmiDeliverable) && !hardware_.nmi_masked && !hardware_.event &&

@@ -1,18 +1,50 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "hypervisor/vp/guest_interface.hpp"
 
-#include "hypervisor/partition/partition.hpp"
-
 namespace bulkhead::hypervisor {
+namespace {
 
-machine::CpuidResult hypervisor_leaf(std::uint32_t leaf) {
+// 40000003 EAX.
+constexpr std::uint32_t kAccessReferenceCounter = 1 << 1;
+constexpr std::uint32_t kAccessSynic = 1 << 2;
+constexpr std::uint32_t kAccessHypercallMsrs = 1 << 5;
+constexpr std::uint32_t kAccessVpIndex = 1 << 6;
+constexpr std::uint32_t kAccessReferenceTsc = 1 << 9;
+constexpr std::uint32_t kAccessFrequencyMsrs = 1 << 11;
+// EBX.
+constexpr std::uint32_t kPostMessages = 1 << 4;
+constexpr std::uint32_t kSignalEvents = 1 << 5;
+// EDX.
+constexpr std::uint32_t kFrequencyMsrs = 1 << 8;
+
+// 40000004 EAX.
+constexpr std::uint32_t kRelaxedTiming = 1 << 5;
+constexpr std::uint32_t kDeprecateAutoEoi = 1 << 9;
+// EBX: never call for a long spin wait.
+constexpr std::uint32_t kNever = 0xffffffff;
+
+constexpr std::uint32_t kPrivilegesLow = kAccessReferenceCounter | kAccessSynic | kAccessHypercallMsrs |
+                                         kAccessVpIndex | kAccessReferenceTsc | kAccessFrequencyMsrs;
+
+}  // namespace
+
+std::uint64_t privilege_flags(const PartitionConfiguration& configuration) {
+  // Somebody has to be there for what a child sends.
+  const std::uint32_t high = configuration.intercepts.wants_connections() ? kPostMessages | kSignalEvents : 0;
+  return kPrivilegesLow | std::uint64_t{high} << 32;
+}
+
+machine::CpuidResult hypervisor_leaf(std::uint32_t leaf, const PartitionConfiguration& configuration) {
   switch (leaf) {
     case 0x40000000:
-      return {kLastHypervisorLeaf, 0x7263694d, 0x666f736f, 0x76482074};            // "Microsoft Hv", as TLFS has it
-    case 0x40000001: return {0x31237648, 0, 0, 0};                                 // "Hv#1"
-    case 0x40000002: return {1, 0 << 16 | 1, 0, 0};                                // version 0.1, build 1
-    case 0x40000003: return {kPrivilegeFlagsLow, kPrivilegeFlagsHigh, 0, 1 << 8};  // frequency MSRs
-    case 0x40000004: return {1 << 5, 0xffffffff, 0, 0};  // relaxed timing; never call for a long spin wait
+      return {kLastHypervisorLeaf, 0x7263694d, 0x666f736f, 0x76482074};  // "Microsoft Hv", as TLFS has it
+    case 0x40000001: return {0x31237648, 0, 0, 0};                       // "Hv#1"
+    case 0x40000002: return {1, 0 << 16 | 1, 0, 0};                      // version 0.1, build 1
+    case 0x40000003: {
+      const std::uint64_t privileges = privilege_flags(configuration);
+      return {static_cast<std::uint32_t>(privileges), static_cast<std::uint32_t>(privileges >> 32), 0, kFrequencyMsrs};
+    }
+    case 0x40000004: return {kRelaxedTiming | kDeprecateAutoEoi, kNever, 0, 0};
     case 0x40000005: return {kMaximumVps, 0, 0, 0};
     case 0x40000006: return {1 << 3, 0, 0, 0};  // second-level paging
     default: return {};

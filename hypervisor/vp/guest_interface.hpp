@@ -7,15 +7,15 @@
 #include <cstdint>
 
 #include "hypervisor/machine.hpp"
+#include "hypervisor/partition/partition.hpp"
 
 namespace bulkhead::hypervisor {
 
 inline constexpr std::uint32_t kHypervisorLeaves = 0x40000000;
 inline constexpr std::uint32_t kLastHypervisorLeaf = 0x40000006;
 
-/// 40000003 EAX and EBX: TIME_REF_COUNT, hypercall MSRs, VP_INDEX, REFERENCE_TSC, frequency MSRs.
-inline constexpr std::uint32_t kPrivilegeFlagsLow = 1 << 1 | 1 << 5 | 1 << 6 | 1 << 9 | 1 << 11;
-inline constexpr std::uint32_t kPrivilegeFlagsHigh = 0;
+/// 40000003 EAX and EBX, EBX in the high half.
+std::uint64_t privilege_flags(const PartitionConfiguration& configuration);
 
 enum class SyntheticMsr : std::uint32_t {
   GuestOsId = 0x40000000,
@@ -33,6 +33,6 @@ inline constexpr std::uint64_t kCr4ProtectionKeys = 1u << 22;
 inline constexpr std::uint64_t kApicEnabled = 1u << 11;
 
 /// Of one of the leaves above.
-machine::CpuidResult hypervisor_leaf(std::uint32_t leaf);
+machine::CpuidResult hypervisor_leaf(std::uint32_t leaf, const PartitionConfiguration& configuration);
 
 }  // namespace bulkhead::hypervisor

@@ -136,6 +136,13 @@ void VirtualProcessor::intercept_deliverable(abi::InterruptionType type) {
   intercept(abi::MessageType::InterruptionDeliverable, message, sizeof message.deliverable);
 }
 
+void VirtualProcessor::intercept_deliverable_sints(std::uint16_t sints) {
+  abi::InterceptMessage message{};
+  fill_header(message.intercept, abi::InterceptAccess::Execute, 0);
+  message.sints.sints = sints;
+  intercept(abi::MessageType::SynicSintDeliverable, message, sizeof message.sints);
+}
+
 unsigned VirtualProcessor::instruction_length(const Exit& exit) {
   if (exit.next_rip && exit.next_rip - hardware_.rip <= kMaximumInstructionLength) {
     return static_cast<unsigned>(exit.next_rip - hardware_.rip);

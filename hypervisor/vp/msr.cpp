@@ -145,7 +145,9 @@ VirtualProcessor::MsrResult VirtualProcessor::read_synthetic_msr(std::uint32_t m
     case SyntheticMsr::ApicFrequency: value = machine::tsc_frequency(); return MsrResult::Done;
     case SyntheticMsr::VpAssistPage: value = vp_assist_page_; return MsrResult::Done;
   }
-  return MsrResult::Unhandled;
+  if (!Synic::is_register(msr)) return MsrResult::Unhandled;
+  value = synic_.read(msr);
+  return MsrResult::Done;
 }
 
 std::uint64_t VirtualProcessor::tsc_deadline() const {
@@ -234,7 +236,7 @@ VirtualProcessor::MsrResult VirtualProcessor::write_synthetic_msr(std::uint32_t 
     case SyntheticMsr::TscFrequency:
     case SyntheticMsr::ApicFrequency: return MsrResult::Fault;  // read-only
   }
-  return MsrResult::Unhandled;
+  return Synic::is_register(msr) ? write_synic(msr, value) : MsrResult::Unhandled;
 }
 
 /// TLFS, "Establishing the Hypercall Interface". The page is written into the guest's own memory.

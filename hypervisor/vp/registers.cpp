@@ -27,6 +27,17 @@ bool is_canonical(std::uint64_t address, unsigned bits) {
   return static_cast<std::uint64_t>(static_cast<std::int64_t>(address << (64 - bits)) >> (64 - bits)) == address;
 }
 
+/// The number of the MSR that a register of the SynIC is; 0: it is none of these.
+std::uint32_t synic_msr(RegisterName name) {
+  if (name >= RegisterName::Sint0 && name <= RegisterName::Sint15) {
+    return abi::kMsrSint0 + (static_cast<std::uint32_t>(name) - static_cast<std::uint32_t>(RegisterName::Sint0));
+  }
+  if (name >= RegisterName::Scontrol && name <= RegisterName::Eom) {
+    return abi::kMsrScontrol + (static_cast<std::uint32_t>(name) - static_cast<std::uint32_t>(RegisterName::Scontrol));
+  }
+  return 0;
+}
+
 }  // namespace
 
 std::uint64_t VirtualProcessor::pending_interruption() const {
@@ -93,8 +104,11 @@ std::expected<RegisterValue, hv_status> VirtualProcessor::get_register(RegisterN
     case RegisterName::ReferenceTsc: return number(partition_.guest_interface().reference_tsc.load());
     case RegisterName::VpIndex: return number(index_);
     case RegisterName::TimeReferenceCount: return number(partition_.configuration().reference_time.at(machine::tsc()));
-    default: return hardware_.get_register(name);
+    case RegisterName::VpAssistPage: return number(vp_assist_page_);
+    default: break;
   }
+  if (const std::uint32_t msr = synic_msr(name)) return number(synic_.read(msr));
+  return hardware_.get_register(name);
 }
 
 hv_status VirtualProcessor::set_instruction_pointer(std::uint64_t value) {
@@ -158,8 +172,11 @@ hv_status VirtualProcessor::set_register(RegisterName name, const RegisterValue&
     case RegisterName::InitialApicId:
     case RegisterName::VpIndex: return content == index_ ? HV_STATUS_SUCCESS : HV_STATUS_INVALID_REGISTER_VALUE;
     case RegisterName::TimeReferenceCount: return HV_STATUS_ACCESS_DENIED;
-    default: return hardware_.set_register(name, value);
+    case RegisterName::VpAssistPage: return as_msr(write_synthetic_msr(0x40000073, content));
+    default: break;
   }
+  if (const std::uint32_t msr = synic_msr(name)) return as_msr(write_synic(msr, content));
+  return hardware_.set_register(name, value);
 }
 
 }  // namespace bulkhead::hypervisor

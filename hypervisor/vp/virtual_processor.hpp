@@ -9,7 +9,7 @@
 //                                                       └── halt: dispatch ends unless there is work
 //
 // The files of this folder are each one part of it: run_loop, events (what interrupts the guest), cpuid, msr, hypercall, memory
-// (nested page faults and the APIC page), intercept (messages and the register page), registers (TLFS names).
+// (nested page faults and the APIC page), synic, intercept (messages and the register page), registers (TLFS names).
 // The object lies in one frame of its partition's pool. One logical processor at a time owns it (Partition::acquire_vp);
 // others reach its mailbox, its APIC address and the flag `blocked`, nothing else.
 #pragma once
@@ -24,11 +24,15 @@
 #include "hypervisor/decode/instruction.hpp"
 #include "hypervisor/memory/frame.hpp"
 #include "hypervisor/partition/partition.hpp"
+#include "hypervisor/synic/synic.hpp"
 #include "hypervisor/vp/hardware_frames.hpp"
 #include "hypervisor/vp/mailbox.hpp"
 #include "hypervisor/vp/vp_hardware.hpp"
 
 namespace bulkhead::hypervisor {
+
+class ControlWord;
+struct CallShape;
 
 class VirtualProcessor {
  public:
@@ -60,6 +64,15 @@ class VirtualProcessor {
   ApicAddress apic_address() const { return ApicAddress::unpack(apic_address_.load(std::memory_order_relaxed)); }
   /// It was blocked and is not any more: whoever gets true must see to its being dispatched.
   bool unblock() { return blocked_.exchange(false); }
+
+  /// What became of a message or an event, and the vector to interrupt this VP with for it.
+  struct SynicResult {
+    hv_status status;
+    std::optional<std::uint8_t> vector = {};
+    bool newly_signaled = false;
+  };
+  SynicResult post_from_parent(unsigned sint, const abi::SynicMessage& message);
+  SynicResult signal_event(unsigned sint, std::uint16_t flag);
 
   /// Ownership, see Partition::acquire_vp. Partition's lock held.
   bool owned = false;
@@ -127,7 +140,20 @@ class VirtualProcessor {
   MsrResult apply(const LocalApic::Outcome& outcome);
 
   // hypercall.cpp
+  /// The two or three words of a call, from the registers of either mode.
+  struct GuestCall {
+    std::uint64_t control, input, output;
+  };
+  GuestCall guest_call(const ExecutionMode& mode) const;
+  const std::byte* guest_call_memory(std::uint64_t address, std::size_t size) const;
+  hv_status check_connection_call(const ControlWord& control, const CallShape& shape, const GuestCall& call) const;
   Next handle_hypercall(const Exit& exit);
+
+  // synic.cpp
+  MsrResult write_synic(std::uint32_t msr, std::uint64_t value);
+  std::byte* synic_page(const std::optional<GuestPage>& place) const;
+  SynicResult post_message(unsigned sint, const abi::SynicMessage& message);
+  std::uint16_t take_deliverable_sints();
 
   // memory.cpp
   Next handle_memory(const Exit& exit);
@@ -147,6 +173,7 @@ class VirtualProcessor {
   Next intercept_eoi(std::uint8_t vector);
   Next intercept_plain(abi::MessageType type);
   void intercept_deliverable(abi::InterruptionType type);
+  void intercept_deliverable_sints(std::uint16_t sints);
   unsigned instruction_length(const Exit& exit);
   void publish_registers();
   hv_status take_register_page();
@@ -155,7 +182,9 @@ class VirtualProcessor {
   VpHardware& hardware_;
   LocalApic apic_;
   Mailbox mailbox_;
+  Synic synic_;
   std::atomic<std::uint64_t> apic_address_{0};
+  std::atomic<std::uint16_t> waiting_sints_{0};  // a message of the parent found the slot full
   std::atomic<bool> blocked_{false};
 
   const std::uint32_t index_;

@@ -237,7 +237,7 @@ TEST_F(RunLoopTest, CpuidShowsAChildWhatItHas) {
   EXPECT_FALSE(cpuid(0, 0x80000001)[2] >> 2 & 1) << "SVM";
   EXPECT_EQ(cpuid(0, 0x8000000a), (std::array<std::uint64_t, 4>{}));
   EXPECT_EQ(cpuid(0, 0x40000000)[0], 0x40000006u);
-  EXPECT_EQ(cpuid(0, 0x40000003)[0], 0xa62u);
+  EXPECT_EQ(cpuid(0, 0x40000003)[0], 0xa66u);
   EXPECT_EQ(cpuid(0, 0x40000003)[1], 0u);
   EXPECT_EQ(cpuid(0, 0x40000082), (std::array<std::uint64_t, 4>{}));
   EXPECT_EQ(cpuid(0, 0x21), (std::array<std::uint64_t, 4>{}));
@@ -558,7 +558,7 @@ TEST_F(RunLoopTest, HypercallsOfAChild) {
     root_.dispatch(id_, 0);
     return hardware().general[0];
   };
-  EXPECT_EQ(call(0x8), HV_STATUS_INVALID_HYPERCALL_CODE);
+  EXPECT_EQ(call(0x9), HV_STATUS_INVALID_HYPERCALL_CODE);
   EXPECT_EQ(call(0x4242), HV_STATUS_INVALID_HYPERCALL_CODE);
   for (const std::uint64_t code :
        {0x40, 0x41, 0x42, 0x43, 0x48, 0x49, 0x4b, 0x4e, 0x50, 0x51, 0x94, 0xc2, 0xe1, 0x7f00}) {

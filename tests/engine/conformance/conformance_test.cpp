@@ -21,8 +21,8 @@ class Conformance : public testing::TestWithParam<const char*> {
     if (!engine) GTEST_SKIP() << engine.error().message();
     engine_ = std::move(*engine);
   }
-  std::unique_ptr<GuestMachine> make(std::uint32_t vp_count = 1) {
-    auto machine = GuestMachine::create(*engine_, vp_count);
+  std::unique_ptr<GuestMachine> make(std::uint32_t vp_count = 1, bool synic = false) {
+    auto machine = GuestMachine::create(*engine_, {.vp_count = vp_count, .synic = synic});
     EXPECT_TRUE(machine.has_value()) << machine.error().message();
     return machine ? std::move(*machine) : nullptr;
   }
@@ -402,6 +402,104 @@ TEST_P(Conformance, SingleStepStopsBehindAnEmulatedInstruction) {
   // MOV (%rbx),%eax is at 20, two bytes long.
   EXPECT_EQ(machine->words()[0], kCode + 22);
   EXPECT_EQ(machine->words()[1] & 0xff, 0x66u);
+}
+
+/// Hears what a guest sends.
+class Listener final : public SynicListener {
+ public:
+  std::uint16_t message_posted(abi::ConnectionId connection, abi::SynicMessageType type,
+                               std::span<const std::uint8_t> bytes) override {
+    posted_to = connection;
+    posted_type = type;
+    payload.assign(bytes.begin(), bytes.end());
+    return HV_STATUS_INSUFFICIENT_BUFFERS;
+  }
+  std::uint16_t event_signaled(abi::ConnectionId connection, std::uint16_t flag) override {
+    signals.emplace_back(connection, flag);
+    return HV_STATUS_SUCCESS;
+  }
+  void message_slot_freed(abi::VpIndex vp) override { on_slot_freed(vp); }
+
+  abi::ConnectionId posted_to{};
+  abi::SynicMessageType posted_type{};
+  std::vector<std::uint8_t> payload;
+  std::vector<std::pair<abi::ConnectionId, std::uint16_t>> signals;
+  std::function<void(abi::VpIndex)> on_slot_freed = [](abi::VpIndex) {};
+};
+
+constexpr abi::Sint kSint{2};
+
+abi::SynicMessage numbered_message(std::uint8_t number) {
+  abi::SynicMessage message{};
+  message.type = abi::SynicMessageType::VmbusChannel;
+  message.payload_size = 4;
+  message.payload[0] = number;
+  return message;
+}
+
+TEST_P(Conformance, MessagesWaitForTheirSlotAndComeOneAfterTheOther) {
+  if (!engine_->capabilities().synic) GTEST_SKIP() << "no SynICs here";
+  const auto machine = make(1, true);
+  Listener listener;
+  Partition& partition = machine->partition();
+  partition.set_synic_listener(&listener);
+  machine->start_long_mode(guests::synic_guest());
+  machine->set_gate(0x60, kCode + 128);
+  EXPECT_EQ(partition.post_message(abi::VpIndex{0}, kSint, numbered_message(1)), SynicStatus::Busy) << "not on yet";
+  bool second = false;
+  machine->on_port_write = [&](const PortExit& exit) {
+    if (exit.data != 0x11 || exit.size != 1) return;
+    EXPECT_EQ(partition.post_message(abi::VpIndex{0}, kSint, numbered_message(1)), SynicStatus::Delivered);
+    EXPECT_EQ(partition.post_message(abi::VpIndex{0}, kSint, numbered_message(2)), SynicStatus::Busy);
+    listener.on_slot_freed = [&](abi::VpIndex vp) {
+      EXPECT_EQ(vp, abi::VpIndex{0});
+      if (!second) second = partition.post_message(vp, kSint, numbered_message(2)) == SynicStatus::Delivered;
+    };
+  };
+  machine->run_to_the_end();
+  EXPECT_EQ(machine->words(), (Words{0x11, 1, 2}));
+  EXPECT_EQ(partition.post_message(abi::VpIndex{1}, kSint, numbered_message(1)), SynicStatus::Refused);
+  EXPECT_EQ(partition.post_message(abi::VpIndex{0}, abi::Sint{16}, numbered_message(1)), SynicStatus::Refused);
+}
+
+TEST_P(Conformance, AnEventSetsItsFlagAndInterrupts) {
+  if (!engine_->capabilities().synic) GTEST_SKIP() << "no SynICs here";
+  const auto machine = make(1, true);
+  machine->start_long_mode(guests::synic_guest());
+  machine->set_gate(0x60, kCode + 128);
+  machine->on_port_write = [&](const PortExit& exit) {
+    if (exit.data != 0x11 || exit.size != 1) return;
+    EXPECT_EQ(machine->partition().signal_event(abi::VpIndex{0}, kSint, 9), SynicStatus::Delivered);
+  };
+  machine->run_to_the_end();
+  EXPECT_EQ(machine->words(), (Words{0x11, 1u << 9}));
+  EXPECT_EQ(machine->partition().signal_event(abi::VpIndex{0}, kSint, 2048), SynicStatus::Refused);
+  EXPECT_EQ(machine->partition().signal_event(abi::VpIndex{1}, kSint, 9), SynicStatus::Refused);
+}
+
+TEST_P(Conformance, WhatTheGuestSendsReachesTheListener) {
+  if (!engine_->capabilities().synic) GTEST_SKIP() << "no SynICs here";
+  const auto machine = make(1, true);
+  Listener listener;
+  machine->partition().set_synic_listener(&listener);
+  abi::PostMessageInput input{};
+  input.connection = abi::ConnectionId{4};
+  input.type = abi::SynicMessageType::VmbusChannel;
+  input.payload_size = 40;
+  input.payload[39] = 0x77;
+  machine->put(0x203000, input);
+  machine->put(0x203100, abi::SignalEventInput{abi::ConnectionId{0x2002}, 0, 0});
+  machine->start_long_mode(guests::synic_calls_guest());
+  machine->run_to_the_end();
+  EXPECT_EQ(listener.posted_to, abi::ConnectionId{4});
+  EXPECT_EQ(listener.posted_type, abi::SynicMessageType::VmbusChannel);
+  ASSERT_EQ(listener.payload.size(), 40u);
+  EXPECT_EQ(listener.payload[39], 0x77);
+  EXPECT_EQ(machine->read<std::uint64_t>(0x100000), HV_STATUS_INSUFFICIENT_BUFFERS) << "the listener's answer";
+  ASSERT_EQ(listener.signals.size(), 2u);
+  EXPECT_EQ(listener.signals[0], std::pair(abi::ConnectionId{0x2001}, std::uint16_t{5}));
+  EXPECT_EQ(listener.signals[1], std::pair(abi::ConnectionId{0x2002}, std::uint16_t{0}));
+  EXPECT_EQ(machine->read<std::uint64_t>(0x100008), 0u);
 }
 
 TEST_P(Conformance, MachinesComeAndGo) {

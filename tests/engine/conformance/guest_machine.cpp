@@ -62,17 +62,17 @@ std::uint64_t register_number(VirtualProcessor& vp, RegisterName name) {
   return assignment.value.number;
 }
 
-Result<std::unique_ptr<GuestMachine>> GuestMachine::create(Engine& engine, std::uint32_t vp_count) {
+Result<std::unique_ptr<GuestMachine>> GuestMachine::create(Engine& engine, const PartitionSettings& settings) {
   std::unique_ptr<GuestMachine> machine(new GuestMachine());
   const GuestMemory::Range range{.base = 0, .size = kMemorySize};
   auto memory = GuestMemory::allocate(std::span(&range, 1));
   if (!memory) return std::unexpected(memory.error());
   machine->memory_ = std::move(*memory);
-  auto partition = engine.create_partition({.vp_count = vp_count});
+  auto partition = engine.create_partition(settings);
   if (!partition) return std::unexpected(partition.error());
   machine->partition_ = std::move(*partition);
   if (auto mapped = machine->partition_->map_memory(*machine->memory_); !mapped) return std::unexpected(mapped.error());
-  for (std::uint32_t index = 0; index < vp_count; ++index) {
+  for (std::uint32_t index = 0; index < settings.vp_count; ++index) {
     auto vp = machine->partition_->create_vp(index);
     if (!vp) return std::unexpected(vp.error());
     machine->vps_.push_back(std::move(*vp));

@@ -47,6 +47,8 @@ BULKHEAD_GUEST(second)
 BULKHEAD_GUEST(hypervisor_leaves)
 BULKHEAD_GUEST(reference_tsc)
 BULKHEAD_GUEST(hypercall)
+BULKHEAD_GUEST(synic)
+BULKHEAD_GUEST(synic_calls)
 BULKHEAD_GUEST(single_step)
 }  // namespace guests
 
@@ -56,7 +58,7 @@ inline constexpr std::uint16_t kDonePort = 0xf4;
 
 class GuestMachine {
  public:
-  static Result<std::unique_ptr<GuestMachine>> create(Engine& engine, std::uint32_t vp_count = 1);
+  static Result<std::unique_ptr<GuestMachine>> create(Engine& engine, const PartitionSettings& settings);
 
   GuestMemory& memory() { return *memory_; }
   Partition& partition() { return *partition_; }

@@ -309,6 +309,81 @@ GUEST hypercall
 	DONE
 END hypercall
 
+/*
+ * SynIC on: messages at 0x201000, events at 0x202000, SINT 2 with vector 0x60, whose gate is + 128. It says so by 0x11. Of each
+ * message it tells the first four bytes, of each event the first four of the flags; after a message of 2, and any event, it is done.
+ */
+GUEST synic
+	movl	$0xfee00000, %ebx
+	movl	$0x1ff, 0xf0(%rbx)
+	xorl	%edx, %edx
+	movl	$0x40000083, %ecx
+	movl	$0x201001, %eax
+	wrmsr
+	movl	$0x40000082, %ecx
+	movl	$0x202001, %eax
+	wrmsr
+	movl	$0x40000092, %ecx
+	movl	$0x60, %eax
+	wrmsr
+	movl	$0x40000080, %ecx
+	movl	$1, %eax
+	wrmsr
+	movb	$0x11, %al
+	outb	%al, $0x10
+	sti
+1:	hlt
+	jmp	1b
+	.balign	128
+	movl	$0, 0xb0(%rbx)
+	cmpl	$0, 0x201200
+	je	3f
+	movl	0x201210, %eax
+	outl	%eax, $0x10
+	movl	%eax, %esi
+	movl	$0, 0x201200			/* the slot is free */
+	mfence
+	testb	$1, 0x201205			/* another message waits */
+	jz	2f
+	movl	$0x40000084, %ecx
+	xorl	%eax, %eax
+	xorl	%edx, %edx
+	wrmsr
+2:	cmpl	$2, %esi
+	je	4f
+	iretq
+3:	movl	0x202200, %eax
+	outl	%eax, $0x10
+4:	DONE
+END synic
+
+/* With the hypercall page at 0x200000: the message whose input is at 0x203000, then a signal in registers, then one in memory. */
+GUEST synic_calls
+	movl	$0x40000000, %ecx
+	movl	$0x0001, %eax
+	movl	$0x8100, %edx
+	wrmsr
+	movl	$0x40000001, %ecx
+	movl	$0x200001, %eax
+	xorl	%edx, %edx
+	wrmsr
+	movl	$0x200000, %ebx
+	movl	$0x5c, %ecx
+	movl	$0x203000, %edx
+	xorl	%r8d, %r8d
+	call	*%rbx
+	movq	%rax, 0x100000
+	movl	$0x1005d, %ecx
+	movabsq	$0x500002001, %rdx
+	call	*%rbx
+	movq	%rax, 0x100008
+	movl	$0x5d, %ecx
+	movl	$0x203100, %edx
+	call	*%rbx
+	movq	%rax, 0x100010
+	DONE
+END synic_calls
+
 GUEST single_step
 	movabsq	$0xd0000000, %rbx
 	pushfq

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the engine does for the SynICs of a guest on KVM, without a kernel below: pages, slots, flags, hypercalls.
+// What the engine does for the SynICs of a guest on KVM, without a kernel below: pages, slots, flags.
 #include <gtest/gtest.h>
 
 #include <cstring>
-#include <optional>
 #include <vector>
 
 #include "engine/kvm/kvm_synic.hpp"
@@ -11,18 +10,13 @@
 namespace bulkhead::engine::kvm {
 namespace {
 
-constexpr std::uint64_t kMessages = 0x5000, kFlags = 0x6000, kInput = 0x7100;
+constexpr std::uint64_t kMessages = 0x5000, kFlags = 0x6000;
 constexpr abi::Sint kSint{2};
-constexpr std::uint64_t kPostMessage = 0x5c, kSignalEvent = 0x1005d;
 
 class Listener final : public SynicListener {
  public:
-  std::uint16_t message_posted(abi::ConnectionId connection, abi::SynicMessageType type,
-                               std::span<const std::uint8_t> bytes) override {
-    posted_to = connection;
-    posted_type = type;
-    payload.assign(bytes.begin(), bytes.end());
-    return 0x13;
+  std::uint16_t message_posted(abi::ConnectionId, abi::SynicMessageType, std::span<const std::uint8_t>) override {
+    return 0;
   }
   std::uint16_t event_signaled(abi::ConnectionId connection, std::uint16_t flag) override {
     signaled = {connection, flag};
@@ -30,9 +24,6 @@ class Listener final : public SynicListener {
   }
   void message_slot_freed(abi::VpIndex vp) override { freed.push_back(vp); }
 
-  std::optional<abi::ConnectionId> posted_to;
-  abi::SynicMessageType posted_type{};
-  std::vector<std::uint8_t> payload;
   std::pair<abi::ConnectionId, std::uint16_t> signaled{};
   std::vector<abi::VpIndex> freed;
 };
@@ -54,9 +45,6 @@ class SynicTest : public testing::Test {
     abi::SynicMessage copy;
     std::memcpy(&copy, memory->at(kMessages + 2 * 256, 256)->data(), sizeof copy);
     return copy;
-  }
-  void put(const abi::PostMessageInput& input, std::uint64_t address = kInput) {
-    std::memcpy(memory->at(address, sizeof input)->data(), &input, sizeof input);
   }
 
   std::unique_ptr<GuestMemory> memory;
@@ -112,49 +100,13 @@ TEST_F(SynicTest, PagesOutsideOfTheGuestsMemoryAreAcceptedAndHoldNothing) {
   EXPECT_EQ(synic.signal_event(abi::VpIndex{0}, kSint, 1), SynicStatus::Busy);
 }
 
-TEST_F(SynicTest, APostedMessageReachesTheListenerAndItsStatusTheGuest) {
-  abi::PostMessageInput input{};
-  input.connection = abi::ConnectionId{4};
-  input.type = abi::SynicMessageType::VmbusChannel;
-  input.payload_size = 40;
-  input.payload[39] = 0x77;
-  put(input);
-  EXPECT_EQ(synic.hypercall(kPostMessage, kInput), 0x13);
-  EXPECT_EQ(listener.posted_to, abi::ConnectionId{4});
-  ASSERT_EQ(listener.payload.size(), 40u);
-  EXPECT_EQ(listener.payload[39], 0x77);
-}
-
-TEST_F(SynicTest, PostedMessagesThatCannotBeAreRefused) {
-  abi::PostMessageInput input{};
-  input.connection = abi::ConnectionId{4};
-  input.type = abi::SynicMessageType::VmbusChannel;
-  put(input);
-  EXPECT_EQ(synic.hypercall(kPostMessage | 1 << 16, kInput), HV_STATUS_INVALID_HYPERCALL_INPUT) << "too large for fast";
-  EXPECT_EQ(synic.hypercall(kPostMessage, kInput + 4), HV_STATUS_INVALID_ALIGNMENT);
-  EXPECT_EQ(synic.hypercall(kPostMessage, 0x7f08), HV_STATUS_INVALID_ALIGNMENT) << "crosses a page";
-  EXPECT_EQ(synic.hypercall(kPostMessage, std::uint64_t{1} << 40), HV_STATUS_INVALID_PARAMETER);
-  input.payload_size = 241;
-  put(input);
-  EXPECT_EQ(synic.hypercall(kPostMessage, kInput), HV_STATUS_INVALID_PARAMETER);
-  input.payload_size = 0;
-  for (const std::uint32_t type : {0u, 0x8000'0001u}) {
-    input.type = abi::SynicMessageType{type};
-    put(input);
-    EXPECT_EQ(synic.hypercall(kPostMessage, kInput), HV_STATUS_INVALID_PARAMETER) << type;
+TEST_F(SynicTest, ASignalComesWithItsParameterInHand) {
+  // The kernel has read the form in memory too.
+  for (const std::uint64_t control : {0x5dull, 0x1005dull}) {
+    EXPECT_EQ(synic.hypercall(control, 0x2001 | std::uint64_t{5} << 32), 0);
+    EXPECT_EQ(listener.signaled, std::pair(abi::ConnectionId{0x2001}, std::uint16_t{5}));
+    listener.signaled = {};
   }
-  input.type = abi::SynicMessageType::VmbusChannel;
-  input.connection = abi::ConnectionId{0x0100'0004};
-  put(input);
-  EXPECT_EQ(synic.hypercall(kPostMessage, kInput), 0x12);
-  EXPECT_FALSE(listener.posted_to);
-}
-
-TEST_F(SynicTest, ASignalCarriesItsConnectionAndFlag) {
-  EXPECT_EQ(synic.hypercall(kSignalEvent, 0x2001 | std::uint64_t{5} << 32), 0);
-  EXPECT_EQ(listener.signaled, std::pair(abi::ConnectionId{0x2001}, std::uint16_t{5}));
-  synic.set_listener(nullptr);
-  EXPECT_EQ(synic.hypercall(kSignalEvent, 0x2001), 0x12);
 }
 
 TEST_F(SynicTest, EverySintHasARouteOfItsOwn) {

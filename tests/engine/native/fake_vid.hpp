@@ -29,6 +29,9 @@ struct FakeVidState {
   std::map<abi::RegisterName, hv_register_value> registers;
   std::vector<bulkhead_assert_interrupt> interrupts;
   std::vector<Hypercall> hypercalls;
+  std::vector<bulkhead_post_message> messages;
+  std::vector<bulkhead_signal_event> events;
+  SynicStatus synic_status = SynicStatus::Delivered;
   std::vector<std::uint64_t> mapped;  // guest physical addresses
   std::uint32_t last_dirty = 0;       // of the register page, at the last run
   std::atomic<int> cancels = 0;
@@ -93,6 +96,14 @@ class FakeVidPartition final : public VidPartition {
   Result<> assert_interrupt(const bulkhead_assert_interrupt& interrupt) override {
     state_.interrupts.push_back(interrupt);
     return {};
+  }
+  Result<SynicStatus> post_message(const bulkhead_post_message& message) override {
+    state_.messages.push_back(message);
+    return state_.synic_status;
+  }
+  Result<SynicStatus> signal_event(const bulkhead_signal_event& event) override {
+    state_.events.push_back(event);
+    return state_.synic_status;
   }
   Result<> hypercall(std::uint16_t code, std::span<const std::uint8_t> input, std::span<std::uint8_t>) override {
     state_.hypercalls.push_back({code, {input.begin(), input.end()}});

@@ -256,6 +256,69 @@ TEST_F(NativeEngineTest, MessagesBecomeInterruptRequests) {
   EXPECT_EQ(state_.interrupts[0].vector, 0x61u);
 }
 
+TEST_F(NativeEngineTest, MessagesAndEventsGoDownToTheHypervisor) {
+  abi::SynicMessage message{};
+  message.type = abi::SynicMessageType::VmbusChannel;
+  message.payload[3] = 7;
+  EXPECT_EQ(partition_->post_message(abi::VpIndex{1}, abi::Sint{2}, message), SynicStatus::Delivered);
+  ASSERT_EQ(state_.messages.size(), 1u);
+  EXPECT_EQ(state_.messages[0].vp_index, 1u);
+  EXPECT_EQ(state_.messages[0].sint, 2);
+  EXPECT_EQ(state_.messages[0].message[16 + 3], 7);
+  state_.synic_status = SynicStatus::Busy;
+  EXPECT_EQ(partition_->signal_event(abi::VpIndex{1}, abi::Sint{3}, 99), SynicStatus::Busy);
+  ASSERT_EQ(state_.events.size(), 1u);
+  EXPECT_EQ(state_.events[0].sint, 3);
+  EXPECT_EQ(state_.events[0].flag, 99);
+}
+
+TEST_F(NativeEngineTest, AGuestsSignalIsHeardAndAnswered) {
+  class Listener final : public SynicListener {
+   public:
+    std::uint16_t message_posted(abi::ConnectionId, abi::SynicMessageType, std::span<const std::uint8_t>) override {
+      return 0;
+    }
+    std::uint16_t event_signaled(abi::ConnectionId connection, std::uint16_t) override {
+      signaled = connection;
+      return 0x12;
+    }
+    void message_slot_freed(abi::VpIndex vp) override { freed = vp; }
+    abi::ConnectionId signaled{};
+    abi::VpIndex freed{99};
+  } listener;
+  partition_->set_synic_listener(&listener);
+  const auto hypercall = [this](std::uint64_t rax, std::uint64_t rbx, std::uint64_t rcx, std::uint64_t rdx) {
+    state_.runs.push_back([=, this] {
+      state_.message = {};
+      state_.message.header.type = MessageType::HypercallIntercept;
+      abi::HypercallIntercept& call = state_.message.hypercall;
+      call.header.instruction_length_and_cr8 = 3;
+      call.rax = rax;
+      call.rbx = rbx;
+      call.rcx = rcx;
+      call.rdx = rdx;
+      state_.page.valid = 1;
+      return RunEnd::Intercept;
+    });
+  };
+  hypercall(0, 0, 0x1005d, 0x2001);
+  plain_intercept(MessageType::SynicSintDeliverable);
+  plain_intercept(MessageType::UnrecoverableException);
+  run();
+  EXPECT_EQ(listener.signaled, abi::ConnectionId{0x2001});
+  EXPECT_EQ(listener.freed, abi::VpIndex{0});
+  EXPECT_EQ(state_.page.general[0], 0x12u);
+  EXPECT_EQ(state_.page.rip, kCode + 3);
+  // In 32-bit mode the words are in pairs of registers, and so is the result.
+  state_.page.segments[1].attributes = 0xc09b;
+  state_.page.general[2] = 99;
+  hypercall(0x1005d, 0, 0x2002, 0);
+  plain_intercept(MessageType::UnrecoverableException);
+  run();
+  EXPECT_EQ(listener.signaled, abi::ConnectionId{0x2002});
+  EXPECT_EQ(state_.page.general[2], 0u);
+}
+
 TEST_F(NativeEngineTest, RegistersByNameSeeWhatTheRegisterPageHas) {
   port_intercept(InterceptAccess::Write, 0x80, 1, 2);
   run();

@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "hypervisor/synic/synthetic_timers.hpp"
+
+#include <algorithm>
+
+namespace bulkhead::hypervisor {
+
+void SyntheticTimers::set_configuration(unsigned index, std::uint64_t value, std::uint64_t now) {
+  Timer& timer = timers_[index];
+  timer.configuration = value & kConfigurationBits;
+  // SINT 0 is not for messages of timers.
+  const bool nowhere = !(value & kDirect) && !(value >> 16 & 0xf);
+  if (nowhere) timer.configuration &= ~kEnable;
+  timer.undelivered = kNever;
+  arm(timer, now);
+}
+
+void SyntheticTimers::set_count(unsigned index, std::uint64_t value, std::uint64_t now) {
+  Timer& timer = timers_[index];
+  timer.count = value;
+  if (value == 0) {
+    timer.configuration &= ~kEnable;
+  } else if (timer.configuration & kAutoEnable) {
+    set_configuration(index, timer.configuration | kEnable, now);
+    return;
+  }
+  arm(timer, now);
+}
+
+void SyntheticTimers::arm(Timer& timer, std::uint64_t now) {
+  timer.expiry = kNever;
+  if (!(timer.configuration & kEnable) || timer.count == 0) return;
+  if (!(timer.configuration & kPeriodic)) {
+    timer.expiry = timer.count;
+    return;
+  }
+  const std::uint64_t period = std::max(timer.count, kMinimumPeriod);
+  if (period < kNever - now) timer.expiry = now + period;
+}
+
+/// It has expired. Periods that passed unseen are one.
+void SyntheticTimers::pass(Timer& timer, std::uint64_t now) {
+  timer.undelivered = timer.expiry;
+  if (!(timer.configuration & kPeriodic)) {
+    timer.expiry = kNever;
+    timer.configuration &= ~kEnable;
+    return;
+  }
+  const std::uint64_t period = std::max(timer.count, kMinimumPeriod);
+  const std::uint64_t next = timer.expiry + ((now - timer.expiry) / period + 1) * period;
+  timer.expiry = next > now ? next : kNever;
+}
+
+std::uint64_t SyntheticTimers::deadline() const {
+  std::uint64_t earliest = kNever;
+  for (const Timer& timer : timers_) earliest = std::min(earliest, timer.expiry);
+  return earliest;
+}
+
+bool SyntheticTimers::has_undelivered() const {
+  return std::ranges::any_of(timers_, [](const Timer& timer) { return timer.undelivered != kNever; });
+}
+
+}  // namespace bulkhead::hypervisor
