@@ -4,10 +4,18 @@
 //
 //   Engine ── create_partition ──▶ Partition ── create_vp ──▶ VirtualProcessor ── run ──▶ Exit
 //
-// Implementations: engine/native/ (the Bulkhead hypervisor, through /dev/bulkhead), and engine/fake/ for tests.
+// Implementations: engine/native/ (the Bulkhead hypervisor, through /dev/bulkhead), engine/kvm/ (Linux's KVM), and
+// engine/fake/ for tests.
 // The local APICs, the processors' halting and their start by INIT and SIPI are below this line; all other devices are
 // above it. MMIO and string port instructions are decoded and completed below this line too, so that a device sees
 // only simple accesses.
+//
+// A partition's state is saved and restored while its time stands still and no processor runs:
+//
+//   here       freeze_time ─▶ save (the partition, each VP) ─▶ thaw_time
+//   there      map_memory with the same contents, create_vp ─▶ freeze_time ─▶ restore (the partition, each VP) ─▶ thaw_time
+//
+// Between freezing and thawing no interrupts are sent and no messages posted: the devices above have stopped too.
 #pragma once
 
 #include <cstdint>
@@ -18,9 +26,11 @@
 
 #include "abi/interrupt_message.hpp"
 #include "abi/register.hpp"
+#include "engine/dirty_pages.hpp"
 #include "engine/guest_memory.hpp"
 #include "engine/synic.hpp"
 #include "error/error.hpp"
+#include "state/saved_state.hpp"
 
 namespace bulkhead::engine {
 
@@ -88,6 +98,14 @@ class VirtualProcessor {
   virtual Result<> set_registers(std::span<const RegisterAssignment> assignments) = 0;
   /// Fills in the values for the names.
   virtual Result<> get_registers(std::span<RegisterAssignment> assignments) = 0;
+
+  /// Everything that the processor is: registers, floating point and vectors, pending events, local APIC, SynIC, timers,
+  /// time stamp counter. Not in it: a wish for an interrupt window, which is the PIC's. Only after CancelledExit, or
+  /// before the first run, and while the partition's time is frozen. Errors: not so; what this engine cannot save.
+  virtual Result<state::SavedUnit> save() = 0;
+  /// Takes what `save` gave of the processor with this index, under the same conditions. Errors: another engine's or
+  /// another machine's state; a value that this host's processor cannot have. After an error the partition is of no use.
+  virtual Result<> restore(const state::SavedUnit& saved) = 0;
 };
 
 enum class MemoryAccess : std::uint8_t { ReadExecute, ReadWriteExecute };
@@ -115,6 +133,21 @@ class Partition {
   /// (EoiExit). An engine that knows this from the interrupts themselves does nothing.
   virtual void set_level_messages(std::span<const abi::InterruptMessage> messages) = 0;
 
+  /// Reference time and the processors' time stamp counters stand still from here, and go on where they stood. Only
+  /// while no processor runs. Freezing what is frozen, or thawing what is not, changes nothing.
+  virtual Result<> freeze_time() = 0;
+  virtual Result<> thaw_time() = 0;
+  /// What the processors of the partition have in common, the reference time. Only while time is frozen.
+  virtual Result<state::SavedUnit> save() = 0;
+  virtual Result<> restore(const state::SavedUnit& saved) = 0;
+
+  /// From now on it is noted which pages are written, or no longer. After map_memory.
+  virtual Result<> track_dirty_pages(bool wanted) = 0;
+  /// The pages that the guest has written, or the hypervisor in its name, since tracking began or since the last harvest:
+  /// all of them. Others are there only if the guest touched them for the first time in its life. What this process writes
+  /// through GuestMemory it knows itself. Error: nothing is tracked.
+  virtual Result<DirtyPages> harvest_dirty_pages() = 0;
+
   // The following are for partitions with SynICs; without them there is nothing to hear, and messages are refused.
 
   /// While no processor runs. The listener must live until another one, or none (null), takes its place.
@@ -130,6 +163,8 @@ struct Capabilities {
   std::uint32_t maximum_vps;    // per partition
   std::uint64_t tsc_frequency;  // Hz, of the guest; 0: not known
   bool synic = false;           // partitions can have SynICs
+  bool saved_state = false;     // partitions can be saved and restored
+  bool dirty_pages = false;     // it can be noted which pages a guest writes
 };
 
 class Engine {

@@ -7,6 +7,11 @@
 #include <utility>
 
 namespace bulkhead::engine {
+namespace {
+
+constexpr std::uint32_t kSavedVersion = 1;
+
+}  // namespace
 
 void FakeProcessor::exit(Exit next) {
   const std::lock_guard lock(mutex_);
@@ -40,6 +45,13 @@ std::optional<abi::RegisterValue> FakeProcessor::get(abi::RegisterName name) con
 void FakeProcessor::set(abi::RegisterName name, abi::RegisterValue value) {
   const std::lock_guard lock(mutex_);
   registers_[name] = value;
+}
+
+std::vector<RegisterAssignment> FakeProcessor::registers() const {
+  const std::lock_guard lock(mutex_);
+  std::vector<RegisterAssignment> all;
+  for (const auto& [name, value] : registers_) all.push_back({.name = name, .value = value});
+  return all;
 }
 
 bool FakeProcessor::window_wanted() const {
@@ -119,12 +131,47 @@ class FakeVirtualProcessor final : public VirtualProcessor {
     return {};
   }
 
+  Result<state::SavedUnit> save() override {
+    if (!guest_->time_is_frozen()) return bulkhead::fail("the fake partition's time is not frozen");
+    state::SavedUnit saved(kSavedVersion);
+    state::SavedList registers;
+    for (const auto& assignment : processor_.registers()) {
+      state::SavedUnit one(kSavedVersion);
+      one.number("name", std::to_underlying(assignment.name))
+          .number("low", assignment.value.raw.low)
+          .number("high", assignment.value.raw.high);
+      registers.push_back(std::move(one));
+    }
+    saved.number("index", index_).number("count", registers.size()).list("registers", std::move(registers));
+    return saved;
+  }
+
+  Result<> restore(const state::SavedUnit& saved) override {
+    if (!guest_->time_is_frozen()) return bulkhead::fail("the fake partition's time is not frozen");
+    state::SavedReader reader(saved, "fake virtual processor", kSavedVersion);
+    const auto index = reader.number("index");
+    const auto registers = reader.list("registers", reader.number("count", 4096));
+    if (auto read = reader.finish(); !read) return read;
+    if (index != index_) return bulkhead::fail(fmt::format("the state is of processor {}, this is {}", index, index_));
+    for (const auto& one : registers) {
+      state::SavedReader entry(one, "fake register", kSavedVersion);
+      const auto name = static_cast<abi::RegisterName>(entry.number("name", UINT32_MAX));
+      abi::RegisterValue value = {};
+      value.raw.low = entry.number("low");
+      value.raw.high = entry.number("high");
+      if (auto read = entry.finish(); !read) return read;
+      processor_.set(name, value);
+    }
+    return {};
+  }
+
  private:
   std::shared_ptr<FakeGuest> guest_;
   FakeProcessor& processor_;
   std::uint32_t index_;
 };
 
+/// The engine's side of a FakeGuest.
 class FakePartition final : public Partition {
  public:
   explicit FakePartition(std::shared_ptr<FakeGuest> guest) : guest_(std::move(guest)) {}
@@ -151,9 +198,58 @@ class FakePartition final : public Partition {
     guest_->level_messages_.assign(messages.begin(), messages.end());
   }
 
+  Result<> freeze_time() override { return set_frozen(true); }
+  Result<> thaw_time() override { return set_frozen(false); }
+
+  Result<state::SavedUnit> save() override {
+    if (!guest_->time_is_frozen()) return fail("the fake partition's time is not frozen");
+    state::SavedUnit saved(kSavedVersion);
+    saved.number("processors", guest_->settings().vp_count);
+    return saved;
+  }
+
+  Result<> restore(const state::SavedUnit& saved) override {
+    if (!guest_->time_is_frozen()) return fail("the fake partition's time is not frozen");
+    state::SavedReader reader(saved, "fake partition", kSavedVersion);
+    const auto processors = reader.number("processors");
+    if (auto read = reader.finish(); !read) return read;
+    if (processors == guest_->settings().vp_count) return {};
+    return fail(fmt::format("the saved partition has {} processors, not {}", processors, guest_->settings().vp_count));
+  }
+
+  Result<> track_dirty_pages(bool wanted) override {
+    const std::lock_guard lock(guest_->mutex_);
+    if (guest_->memory_ == nullptr) return fail("a partition gets its memory before its dirty pages are tracked");
+    guest_->dirty_pages_.reset();
+    if (wanted) guest_->dirty_pages_.emplace(guest_->memory_->regions());
+    return {};
+  }
+
+  Result<DirtyPages> harvest_dirty_pages() override {
+    const std::lock_guard lock(guest_->mutex_);
+    if (!guest_->dirty_pages_) return fail("dirty pages are not tracked");
+    return std::exchange(*guest_->dirty_pages_, DirtyPages(guest_->memory_->regions()));
+  }
+
  private:
+  Result<> set_frozen(bool frozen) {
+    const std::lock_guard lock(guest_->mutex_);
+    guest_->frozen_ = frozen;
+    return {};
+  }
+
   std::shared_ptr<FakeGuest> guest_;
 };
+
+void FakeGuest::write_page(GuestPhysicalAddress address) {
+  const std::lock_guard lock(mutex_);
+  if (dirty_pages_) dirty_pages_->mark(address);
+}
+
+bool FakeGuest::time_is_frozen() const {
+  const std::lock_guard lock(mutex_);
+  return frozen_;
+}
 
 FakeProcessor& FakeGuest::vp(std::uint32_t index) {
   const std::lock_guard lock(mutex_);

@@ -7,7 +7,7 @@
 //   guest->vp(0).exit(PortExit{.port = 0x3f8, .size = 1, .write = true, .data = 'a'});
 //   FakeEngine engine(guest);             // goes to the code under test; `guest` stays with the test
 //
-// A processor whose exits are used up is halted: `run` waits for another exit, or for a cancellation.
+// Its saved state is the processors' registers. A processor whose exits are used up is halted: `run` waits for another exit, or for a cancellation.
 // All of it may be used from any thread.
 #pragma once
 
@@ -38,6 +38,8 @@ class FakeProcessor {
   std::optional<abi::RegisterValue> get(abi::RegisterName name) const;
   /// Gives a register a value for get_registers to return; those that never got one read as zero.
   void set(abi::RegisterName name, abi::RegisterValue value);
+  /// All that were ever set.
+  std::vector<RegisterAssignment> registers() const;
   /// Whether an interrupt window is asked for. The window opens only when `open_interrupt_window` says so.
   bool window_wanted() const;
   /// From now on the processor can take interrupts (`true`, as at first) or cannot.
@@ -71,10 +73,14 @@ class FakeGuest {
   GuestMemory* memory() const;
   /// The settings of the last partition that was created.
   PartitionSettings settings() const;
+  /// The guest writes the page at this address, so that the next harvest has it.
+  void write_page(GuestPhysicalAddress address);
+  bool time_is_frozen() const;
 
  private:
   friend class FakeEngine;
   friend class FakePartition;
+  friend class FakeVirtualProcessor;
 
   mutable std::mutex mutex_;
   std::map<std::uint32_t, FakeProcessor> processors_;
@@ -82,12 +88,17 @@ class FakeGuest {
   std::vector<abi::InterruptMessage> level_messages_;
   GuestMemory* memory_ = nullptr;
   PartitionSettings settings_;
+  std::optional<DirtyPages> dirty_pages_;  // while they are tracked
+  bool frozen_ = false;
 };
 
 class FakeEngine final : public Engine {
  public:
-  explicit FakeEngine(std::shared_ptr<FakeGuest> guest,
-                      Capabilities capabilities = {.name = "fake", .maximum_vps = 64, .tsc_frequency = 1'000'000'000});
+  explicit FakeEngine(std::shared_ptr<FakeGuest> guest, Capabilities capabilities = {.name = "fake",
+                                                                                     .maximum_vps = 64,
+                                                                                     .tsc_frequency = 1'000'000'000,
+                                                                                     .saved_state = true,
+                                                                                     .dirty_pages = true});
 
   const Capabilities& capabilities() const override { return capabilities_; }
   Result<std::unique_ptr<Partition>> create_partition(const PartitionSettings& settings) override;

@@ -13,31 +13,23 @@
 #include "engine/file_descriptor.hpp"
 #include "engine/kvm/cpuid.hpp"
 #include "engine/kvm/kvm_abi.hpp"
+#include "engine/kvm/kvm_host.hpp"
+#include "engine/kvm/kvm_msrs.hpp"
 #include "engine/kvm/kvm_partition.hpp"
+#include "engine/kvm/kvm_requirements.hpp"
+#include "engine/kvm/kvm_time.hpp"
 
 namespace bulkhead::engine::kvm {
 namespace {
 
-struct Requirement {
-  int capability;
-  const char* name;
+/// What a processor that was made for it tells.
+struct Trial {
+  std::uint64_t tsc_frequency;  // Hz, 0 if the kernel does not know it
+  bool can_freeze_time;
 };
-constexpr std::array<Requirement, 11> kRequirements = {{
-    {KVM_CAP_USER_MEMORY, "memory slots"},
-    {KVM_CAP_READONLY_MEM, "read-only memory"},
-    {KVM_CAP_EXT_CPUID, "CPUID by table"},
-    {KVM_CAP_SPLIT_IRQCHIP, "a local APIC without the rest of the interrupt controllers"},
-    {KVM_CAP_IRQ_ROUTING, "interrupt routing"},
-    {KVM_CAP_SIGNAL_MSI, "message-signalled interrupts"},
-    {KVM_CAP_IMMEDIATE_EXIT, "immediate exits"},
-    {KVM_CAP_VCPU_EVENTS, "pending events of a processor"},
-    {KVM_CAP_MP_STATE, "activity states of a processor"},
-    {KVM_CAP_DEBUGREGS, "debug registers"},
-    {KVM_CAP_HYPERV, "the Hyper-V guest interface"},
-}};
 
 /// Runs one HLT in a throw-away guest. There are kernels whose /dev/kvm makes machines but cannot enter them.
-Result<> try_guest(int device) {
+Result<Trial> try_guest(int device) {
   const FileDescriptor machine(ioctl(device, KVM_CREATE_VM, 0));
   if (!machine.is_open()) return std::unexpected(Error::from_errno("/dev/kvm cannot create a machine", errno));
 
@@ -77,13 +69,15 @@ Result<> try_guest(int device) {
     return fail(
         fmt::format("/dev/kvm creates machines but cannot run them (KVM_RUN: exit reason {})", run->exit_reason));
   }
-  return {};
+  const int kilohertz = ioctl(processor.get(), KVM_GET_TSC_KHZ, 0);
+  return Trial{.tsc_frequency = kilohertz > 0 ? static_cast<std::uint64_t>(kilohertz) * 1000 : 0,
+               .can_freeze_time = can_freeze_time(processor.get())};
 }
 
 class KvmEngine final : public Engine {
  public:
-  KvmEngine(FileDescriptor device, std::vector<kvm_cpuid_entry2> cpuid, Capabilities capabilities)
-      : device_(std::move(device)), cpuid_(std::move(cpuid)), capabilities_(std::move(capabilities)) {}
+  KvmEngine(FileDescriptor device, std::shared_ptr<const KvmHost> host, Capabilities capabilities)
+      : device_(std::move(device)), host_(std::move(host)), capabilities_(std::move(capabilities)) {}
 
   const Capabilities& capabilities() const override { return capabilities_; }
 
@@ -93,30 +87,14 @@ class KvmEngine final : public Engine {
                               settings.vp_count));
     }
     if (settings.synic && !capabilities_.synic) return fail("this kernel's KVM lacks SynICs");
-    return KvmPartition::create(device_.get(), settings, cpuid_);
+    return KvmPartition::create(device_.get(), settings, host_);
   }
 
  private:
   FileDescriptor device_;
-  std::vector<kvm_cpuid_entry2> cpuid_;
+  std::shared_ptr<const KvmHost> host_;
   Capabilities capabilities_;
 };
-
-/// The frequency of a new processor's time stamp counter in Hz, 0 if the kernel does not know it.
-std::uint64_t guest_tsc_frequency(int device) {
-  const FileDescriptor machine(ioctl(device, KVM_CREATE_VM, 0));
-  if (!machine.is_open()) return 0;
-  const FileDescriptor processor(ioctl(machine.get(), KVM_CREATE_VCPU, 0));
-  if (!processor.is_open()) return 0;
-  const int kilohertz = ioctl(processor.get(), KVM_GET_TSC_KHZ, 0);
-  return kilohertz > 0 ? static_cast<std::uint64_t>(kilohertz) * 1000 : 0;
-}
-
-/// Everything that KvmSynic needs of the kernel.
-bool has_synic(int device) {
-  const auto has = [&](int capability) { return ioctl(device, KVM_CHECK_EXTENSION, capability) > 0; };
-  return has(KVM_CAP_HYPERV_SYNIC2) && has(KVM_CAP_X86_USER_SPACE_MSR) && has(KVM_CAP_X86_MSR_FILTER);
-}
 
 }  // namespace
 
@@ -124,25 +102,37 @@ Result<std::unique_ptr<Engine>> open_engine() { return open_engine_at("/dev/kvm"
 
 Result<std::unique_ptr<Engine>> open_engine_at(const char* path) {
   FileDescriptor device(open(path, O_RDWR | O_CLOEXEC));
-  if (!device.is_open()) return std::unexpected(Error::from_errno(fmt::format("cannot open {}", path), errno));
+  if (!device.is_open()) return fail(explain_open_failure(path, errno, processor_virtualizes()));
   if (const int version = ioctl(device.get(), KVM_GET_API_VERSION, 0); version != KVM_API_VERSION) {
     return fail(fmt::format("{} is not KVM with interface version {}", path, KVM_API_VERSION));
   }
-  if (auto tried = try_guest(device.get()); !tried) return std::unexpected(tried.error());
-  for (const auto& requirement : kRequirements) {
-    if (ioctl(device.get(), KVM_CHECK_EXTENSION, requirement.capability) <= 0) {
-      return fail(fmt::format("this kernel's KVM lacks {}", requirement.name));
-    }
-  }
+  const auto extension = [&](int capability) { return ioctl(device.get(), KVM_CHECK_EXTENSION, capability); };
+  if (auto checked = check_requirements(extension); !checked) return std::unexpected(checked.error());
+  const auto trial = try_guest(device.get());
+  if (!trial) return std::unexpected(trial.error());
   auto cpuid = supported_cpuid(device.get());
   if (!cpuid) return std::unexpected(cpuid.error());
+  auto msrs = saved_msrs(device.get());
+  if (!msrs) return std::unexpected(msrs.error());
+  const int run_size = ioctl(device.get(), KVM_GET_VCPU_MMAP_SIZE, 0);
+  if (run_size < static_cast<int>(sizeof(kvm_run))) {
+    return std::unexpected(Error::from_errno("cannot ask KVM for the size of a processor's shared state", errno));
+  }
   // The guest's local APIC ids are eight bits wide, and 255 is for all.
-  const int maximum = std::min(ioctl(device.get(), KVM_CHECK_EXTENSION, KVM_CAP_MAX_VCPUS), 255);
+  const int maximum = std::min(extension(KVM_CAP_MAX_VCPUS), 255);
+  const bool saved_state = trial->can_freeze_time && has_saved_state(extension);
   Capabilities capabilities{.name = "kvm",
                             .maximum_vps = static_cast<std::uint32_t>(std::max(maximum, 1)),
-                            .tsc_frequency = guest_tsc_frequency(device.get()),
-                            .synic = has_synic(device.get())};
-  return std::make_unique<KvmEngine>(std::move(device), std::move(*cpuid), std::move(capabilities));
+                            .tsc_frequency = trial->tsc_frequency,
+                            .synic = has_synic(extension),
+                            .saved_state = saved_state,
+                            .dirty_pages = true};
+  auto host = std::make_shared<const KvmHost>(KvmHost{.cpuid = std::move(*cpuid),
+                                                      .msrs = std::move(*msrs),
+                                                      .run_size = static_cast<std::size_t>(run_size),
+                                                      .tsc_frequency = trial->tsc_frequency,
+                                                      .saved_state = saved_state});
+  return std::make_unique<KvmEngine>(std::move(device), std::move(host), std::move(capabilities));
 }
 
 }  // namespace bulkhead::engine::kvm

@@ -3,11 +3,13 @@
 
 #include <fmt/format.h>
 #include <sys/ioctl.h>
+#include <x86intrin.h>
 
 #include <algorithm>
 #include <cerrno>
 
 #include "engine/kvm/cpuid.hpp"
+#include "engine/kvm/kvm_time.hpp"
 #include "engine/kvm/kvm_virtual_processor.hpp"
 
 namespace bulkhead::engine::kvm {
@@ -16,14 +18,16 @@ namespace {
 /// Of the routing table, the entries whose interrupts' ends KVM reports: as many as an IOAPIC has inputs.
 constexpr std::size_t kReportedRoutes = 24;
 
+constexpr std::uint32_t kSavedVersion = 1;
+
 }  // namespace
 
-KvmPartition::KvmPartition(FileDescriptor machine, std::size_t run_size, const PartitionSettings& settings,
-                           const std::vector<kvm_cpuid_entry2>& cpuid)
-    : machine_(std::move(machine)), run_size_(run_size), settings_(settings), cpuid_(cpuid) {}
+KvmPartition::KvmPartition(FileDescriptor machine, const PartitionSettings& settings,
+                           std::shared_ptr<const KvmHost> host)
+    : machine_(std::move(machine)), settings_(settings), host_(std::move(host)), memory_(machine_.get()) {}
 
 Result<std::unique_ptr<Partition>> KvmPartition::create(int device, const PartitionSettings& settings,
-                                                        const std::vector<kvm_cpuid_entry2>& cpuid) {
+                                                        std::shared_ptr<const KvmHost> host) {
   FileDescriptor machine(ioctl(device, KVM_CREATE_VM, 0));
   if (!machine.is_open()) return std::unexpected(Error::from_errno("cannot create a KVM machine", errno));
   std::uint64_t identity_map = kIdentityMapAddress;
@@ -37,12 +41,7 @@ Result<std::unique_ptr<Partition>> KvmPartition::create(int device, const Partit
   if (ioctl(machine.get(), KVM_ENABLE_CAP, &split) < 0) {
     return std::unexpected(Error::from_errno("cannot have local APICs in the kernel", errno));
   }
-  const int run_size = ioctl(device, KVM_GET_VCPU_MMAP_SIZE, 0);
-  if (run_size < static_cast<int>(sizeof(kvm_run))) {
-    return std::unexpected(Error::from_errno("cannot ask KVM for the size of a processor's shared state", errno));
-  }
-  std::unique_ptr<KvmPartition> partition(
-      new KvmPartition(std::move(machine), static_cast<std::size_t>(run_size), settings, cpuid));
+  std::unique_ptr<KvmPartition> partition(new KvmPartition(std::move(machine), settings, std::move(host)));
   if (settings.synic) {
     if (auto enabled = partition->enable_synic(); !enabled) return std::unexpected(enabled.error());
   }
@@ -72,20 +71,67 @@ SynicStatus KvmPartition::signal_event(abi::VpIndex vp, abi::Sint sint, std::uin
 
 Result<> KvmPartition::map_memory(GuestMemory& memory) {
   if (synic_) synic_->set_memory(memory);
-  std::uint32_t slot = 0;
-  for (const auto& region : memory.regions()) {
-    kvm_userspace_memory_region mapping = {};
-    mapping.slot = slot++;
-    mapping.flags = region.writable ? 0 : KVM_MEM_READONLY;
-    mapping.guest_phys_addr = region.base;
-    mapping.memory_size = region.bytes.size();
-    mapping.userspace_addr = reinterpret_cast<std::uintptr_t>(region.bytes.data());
-    if (ioctl(machine_.get(), KVM_SET_USER_MEMORY_REGION, &mapping) < 0) {
-      return std::unexpected(Error::from_errno(
-          fmt::format("cannot give {:#x} bytes of memory to the guest at {:#x}", region.bytes.size(), region.base),
-          errno));
-    }
+  return memory_.map(memory);
+}
+
+Result<> KvmPartition::track_dirty_pages(bool wanted) {
+  if (auto tracked = memory_.track_dirty_pages(wanted); !tracked) return tracked;
+  if (synic_) synic_->track_dirty_pages(wanted);
+  return {};
+}
+
+Result<DirtyPages> KvmPartition::harvest_dirty_pages() {
+  auto pages = memory_.harvest_dirty_pages();
+  if (pages && synic_) synic_->harvest_dirty_pages(*pages);
+  return pages;
+}
+
+void KvmPartition::add(KvmVirtualProcessor& vp) { vps_.push_back(&vp); }
+
+void KvmPartition::remove(KvmVirtualProcessor& vp) { std::erase(vps_, &vp); }
+
+Result<> KvmPartition::freeze_time() {
+  if (frozen_at_) return {};
+  if (!host_->saved_state) return fail("this kernel's KVM cannot stop a guest's time: it needs Linux 5.16 or newer");
+  const auto time = read_reference_time(machine_.get());
+  if (!time) return std::unexpected(time.error());
+  const std::uint64_t counter = __rdtsc();
+  for (KvmVirtualProcessor* vp : vps_) {
+    if (auto frozen = vp->freeze(counter); !frozen) return frozen;
   }
+  frozen_at_ = *time;
+  return {};
+}
+
+Result<> KvmPartition::thaw_time() {
+  if (!frozen_at_) return {};
+  const std::uint64_t counter = __rdtsc();
+  for (KvmVirtualProcessor* vp : vps_) {
+    if (auto thawed = vp->thaw(counter); !thawed) return thawed;
+  }
+  // After the counters: the kernel derives the reference TSC page from both when the clock is set.
+  return set_reference_time(machine_.get(), *std::exchange(frozen_at_, std::nullopt));
+}
+
+Result<state::SavedUnit> KvmPartition::save() {
+  if (!frozen_at_) return fail("a partition is saved only while its time stands still");
+  state::SavedUnit saved(kSavedVersion);
+  saved.number("processors", settings_.vp_count).number("synic", settings_.synic).number("reference time", *frozen_at_);
+  return saved;
+}
+
+Result<> KvmPartition::restore(const state::SavedUnit& saved) {
+  if (!frozen_at_) return fail("a partition is restored only while its time stands still");
+  state::SavedReader reader(saved, "partition", kSavedVersion);
+  const auto processors = reader.number("processors", UINT32_MAX);
+  const bool synic = reader.flag("synic");
+  const auto time = reader.number("reference time", INT64_MAX / 100);
+  if (auto read = reader.finish(); !read) return read;
+  if (processors != settings_.vp_count || synic != settings_.synic) {
+    return fail(fmt::format("the saved partition has {} virtual processors with{} SynICs, this has {} with{}",
+                            processors, synic ? "" : "out", settings_.vp_count, settings_.synic ? "" : "out"));
+  }
+  frozen_at_ = time;
   return {};
 }
 
@@ -95,8 +141,8 @@ Result<std::unique_ptr<VirtualProcessor>> KvmPartition::create_vp(std::uint32_t 
   if (!processor.is_open()) {
     return std::unexpected(Error::from_errno(fmt::format("cannot create virtual processor {}", index), errno));
   }
-  return KvmVirtualProcessor::create(std::move(processor), run_size_, index,
-                                     guest_cpuid(cpuid_, index, settings_.vp_count, settings_.synic), synic_.get());
+  return KvmVirtualProcessor::create(*this, std::move(processor), index,
+                                     guest_cpuid(host_->cpuid, index, settings_.vp_count, settings_.synic));
 }
 
 void KvmPartition::send_interrupt(abi::InterruptMessage message) {

@@ -3,12 +3,16 @@
 // A partition on KVM: the machine's descriptor, its memory slots and its routing table.
 #pragma once
 
+#include <memory>
 #include <mutex>
+#include <optional>
 #include <vector>
 
 #include "engine/engine.hpp"
 #include "engine/file_descriptor.hpp"
 #include "engine/kvm/kvm_abi.hpp"
+#include "engine/kvm/kvm_host.hpp"
+#include "engine/kvm/kvm_memory.hpp"
 #include "engine/kvm/kvm_synic.hpp"
 
 namespace bulkhead::engine::kvm {
@@ -18,10 +22,12 @@ namespace bulkhead::engine::kvm {
 inline constexpr std::uint64_t kTaskStateAddress = 0xfffbd000;
 inline constexpr std::uint64_t kIdentityMapAddress = 0xfffbc000;
 
+class KvmVirtualProcessor;
+
 class KvmPartition final : public Partition {
  public:
   static Result<std::unique_ptr<Partition>> create(int device, const PartitionSettings& settings,
-                                                   const std::vector<kvm_cpuid_entry2>& cpuid);
+                                                   std::shared_ptr<const KvmHost> host);
 
   Result<> map_memory(GuestMemory& memory) override;
   Result<std::unique_ptr<VirtualProcessor>> create_vp(std::uint32_t index) override;
@@ -30,18 +36,34 @@ class KvmPartition final : public Partition {
   void set_synic_listener(SynicListener* listener) override;
   SynicStatus post_message(abi::VpIndex vp, abi::Sint sint, const abi::SynicMessage& message) override;
   SynicStatus signal_event(abi::VpIndex vp, abi::Sint sint, std::uint16_t flag) override;
+  Result<> freeze_time() override;
+  Result<> thaw_time() override;
+  Result<state::SavedUnit> save() override;
+  Result<> restore(const state::SavedUnit& saved) override;
+  Result<> track_dirty_pages(bool wanted) override;
+  Result<DirtyPages> harvest_dirty_pages() override;
+
+  // For its processors.
+  const KvmHost& host() const { return *host_; }
+  int machine() const { return machine_.get(); }
+  KvmSynic* synic() const { return synic_.get(); }
+  /// The reference time at which time stands still, or nothing.
+  std::optional<std::uint64_t> frozen_at() const { return frozen_at_; }
+  void add(KvmVirtualProcessor& vp);
+  void remove(KvmVirtualProcessor& vp);
 
  private:
-  KvmPartition(FileDescriptor machine, std::size_t run_size, const PartitionSettings& settings,
-               const std::vector<kvm_cpuid_entry2>& cpuid);
+  KvmPartition(FileDescriptor machine, const PartitionSettings& settings, std::shared_ptr<const KvmHost> host);
 
   Result<> enable_synic();
   bool write_routes();
 
   FileDescriptor machine_;
-  std::size_t run_size_;
   PartitionSettings settings_;
-  std::vector<kvm_cpuid_entry2> cpuid_;
+  std::shared_ptr<const KvmHost> host_;
+  KvmMemory memory_;
+  std::vector<KvmVirtualProcessor*> vps_;
+  std::optional<std::uint64_t> frozen_at_;  // the reference time, while it stands still
 
   std::mutex routing_mutex_;
   std::vector<abi::InterruptMessage> level_messages_;

@@ -52,8 +52,42 @@ std::uint8_t* KvmSynic::place(std::uint64_t page, abi::Sint sint) const {
   return bytes->data() + std::to_underlying(sint) * sizeof(abi::SynicMessage);
 }
 
-void KvmSynic::clear(std::uint64_t page) const {
-  if (std::uint8_t* bytes = place(page, abi::Sint{0})) std::memset(bytes, 0, abi::kSynicPageSize);
+void KvmSynic::clear(std::uint64_t page) {
+  if (std::uint8_t* bytes = place(page, abi::Sint{0})) {
+    std::memset(bytes, 0, abi::kSynicPageSize);
+    note_write(page);
+  }
+}
+
+void KvmSynic::note_write(std::uint64_t page) {
+  if (written_) written_->mark(page);
+}
+
+void KvmSynic::track_dirty_pages(bool wanted) {
+  const std::lock_guard lock(mutex_);
+  written_.reset();
+  if (wanted && memory_ != nullptr) written_.emplace(memory_->regions());
+}
+
+void KvmSynic::harvest_dirty_pages(DirtyPages& pages) {
+  const std::lock_guard lock(mutex_);
+  if (!written_) return;
+  pages.add(*written_);
+  written_.emplace(memory_->regions());
+}
+
+KvmSynic::Pages KvmSynic::pages_of(std::uint64_t control, std::uint64_t message_page, std::uint64_t event_flags_page) {
+  return {.message = message_page & kPageMask,
+          .event_flags = event_flags_page & kPageMask,
+          .message_enabled = (message_page & abi::kSynicEnable) != 0,
+          .event_flags_enabled = (event_flags_page & abi::kSynicEnable) != 0,
+          .enabled = (control & abi::kSynicEnable) != 0};
+}
+
+void KvmSynic::registers_restored(std::uint32_t vp, std::uint64_t control, std::uint64_t message_page,
+                                  std::uint64_t event_flags_page) {
+  const std::lock_guard lock(mutex_);
+  if (vp < pages_.size()) pages_[vp] = pages_of(control, message_page, event_flags_page);
 }
 
 void KvmSynic::registers_written(std::uint32_t vp, std::uint64_t control, std::uint64_t message_page,
@@ -63,11 +97,7 @@ void KvmSynic::registers_written(std::uint32_t vp, std::uint64_t control, std::u
     const std::lock_guard lock(mutex_);
     Pages& pages = pages_[vp];
     const Pages before = pages;
-    pages.enabled = (control & abi::kSynicEnable) != 0;
-    pages.message_enabled = (message_page & abi::kSynicEnable) != 0;
-    pages.message = message_page & kPageMask;
-    pages.event_flags_enabled = (event_flags_page & abi::kSynicEnable) != 0;
-    pages.event_flags = event_flags_page & kPageMask;
+    pages = pages_of(control, message_page, event_flags_page);
     // The pages are the guest's own memory here. What it has left there must not look like messages and events.
     if (pages.message_enabled && (!before.message_enabled || before.message != pages.message)) clear(pages.message);
     if (pages.event_flags_enabled && (!before.event_flags_enabled || before.event_flags != pages.event_flags)) {
@@ -91,6 +121,7 @@ SynicStatus KvmSynic::post_message(abi::VpIndex vp, abi::Sint sint, const abi::S
   std::uint8_t* slot = pages.enabled && pages.message_enabled ? place(pages.message, sint) : nullptr;
   if (slot == nullptr) return SynicStatus::Busy;
   std::atomic_ref<std::uint32_t> type(*reinterpret_cast<std::uint32_t*>(slot));
+  note_write(pages.message);
   if (type.load(std::memory_order_acquire) != 0) {
     std::atomic_ref<std::uint8_t>(slot[offsetof(abi::SynicMessage, flags)]).fetch_or(abi::kMessagePending);
     // The guest frees the slot and then looks at the flag; we set the flag and then look at the slot. With a full fence
@@ -119,6 +150,7 @@ SynicStatus KvmSynic::signal_event(abi::VpIndex vp, abi::Sint sint, std::uint16_
   if (flags == nullptr) return SynicStatus::Busy;
   std::atomic_ref<std::uint32_t> word(reinterpret_cast<std::uint32_t*>(flags)[flag / 32]);
   const std::uint32_t bit = 1u << flag % 32;
+  note_write(pages.event_flags);
   if ((word.fetch_or(bit) & bit) == 0) raise(vp, sint);
   return SynicStatus::Delivered;
 }

@@ -11,8 +11,10 @@
 
 #include <atomic>
 #include <mutex>
+#include <optional>
 #include <vector>
 
+#include "engine/dirty_pages.hpp"
 #include "engine/guest_memory.hpp"
 #include "engine/kvm/kvm_abi.hpp"
 #include "engine/synic_calls.hpp"
@@ -44,6 +46,13 @@ class KvmSynic {
   std::uint16_t hypercall(std::uint64_t input, std::uint64_t first_parameter) const;
   void end_of_message(std::uint32_t vp) const { calls_.slot_freed(abi::VpIndex{vp}); }
 
+  /// While no processor runs: the registers as they were saved. What is in the pages stays there.
+  void registers_restored(std::uint32_t vp, std::uint64_t control, std::uint64_t message_page,
+                          std::uint64_t event_flags_page);
+  /// The pages that are written here are ordinary memory, and the kernel does not see it.
+  void track_dirty_pages(bool wanted);
+  void harvest_dirty_pages(DirtyPages& pages);
+
   // From any thread.
   SynicStatus post_message(abi::VpIndex vp, abi::Sint sint, const abi::SynicMessage& message);
   SynicStatus signal_event(abi::VpIndex vp, abi::Sint sint, std::uint16_t flag);
@@ -58,8 +67,10 @@ class KvmSynic {
     bool enabled = false;
   };
 
+  static Pages pages_of(std::uint64_t control, std::uint64_t message_page, std::uint64_t event_flags_page);
   std::uint8_t* place(std::uint64_t page, abi::Sint sint) const;
-  void clear(std::uint64_t page) const;
+  void clear(std::uint64_t page);
+  void note_write(std::uint64_t page);
   void raise(abi::VpIndex vp, abi::Sint sint) const;
 
   int machine_;
@@ -68,6 +79,7 @@ class KvmSynic {
   SynicCalls calls_;
   std::mutex mutex_;
   std::vector<Pages> pages_;
+  std::optional<DirtyPages> written_;  // since the last harvest, while that is noted
 };
 
 }  // namespace bulkhead::engine::kvm

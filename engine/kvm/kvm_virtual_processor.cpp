@@ -15,7 +15,10 @@
 #include <optional>
 #include <utility>
 
+#include "engine/kvm/kvm_msrs.hpp"
+#include "engine/kvm/kvm_partition.hpp"
 #include "engine/kvm/kvm_registers.hpp"
+#include "engine/kvm/kvm_saved_processor.hpp"
 
 namespace bulkhead::engine::kvm {
 namespace {
@@ -47,19 +50,26 @@ pid_t this_thread() {
 
 }  // namespace
 
-KvmVirtualProcessor::KvmVirtualProcessor(FileDescriptor processor, MappedMemory shared, std::uint32_t index)
-    : processor_(std::move(processor)),
+KvmVirtualProcessor::KvmVirtualProcessor(KvmPartition& partition, FileDescriptor processor, MappedMemory shared,
+                                         std::uint32_t index, std::vector<kvm_cpuid_entry2> cpuid)
+    : partition_(partition),
+      processor_(std::move(processor)),
       shared_(std::move(shared)),
       run_(static_cast<kvm_run*>(shared_.start())),
-      index_(index) {}
+      index_(index),
+      cpuid_(std::move(cpuid)),
+      synic_(partition.synic()) {
+  partition_.add(*this);
+}
 
-Result<std::unique_ptr<VirtualProcessor>> KvmVirtualProcessor::create(FileDescriptor processor, std::size_t run_size,
+KvmVirtualProcessor::~KvmVirtualProcessor() { partition_.remove(*this); }
+
+Result<std::unique_ptr<VirtualProcessor>> KvmVirtualProcessor::create(KvmPartition& partition, FileDescriptor processor,
                                                                       std::uint32_t index,
-                                                                      const std::vector<kvm_cpuid_entry2>& cpuid,
-                                                                      KvmSynic* synic) {
+                                                                      std::vector<kvm_cpuid_entry2> cpuid) {
   install_kick_handler();
   const std::string attempt = fmt::format("cannot set up virtual processor {}", index);
-  MappedMemory shared = MappedMemory::map(processor.get(), run_size);
+  MappedMemory shared = MappedMemory::map(processor.get(), partition.host().run_size);
   if (!shared.is_mapped()) return std::unexpected(Error::from_errno(attempt, errno));
 
   std::vector<std::uint8_t> storage(sizeof(kvm_cpuid2) + cpuid.size() * sizeof(kvm_cpuid_entry2));
@@ -67,16 +77,15 @@ Result<std::unique_ptr<VirtualProcessor>> KvmVirtualProcessor::create(FileDescri
   table->nent = static_cast<std::uint32_t>(cpuid.size());
   std::ranges::copy(cpuid, table->entries);
   if (ioctl(processor.get(), KVM_SET_CPUID2, table) < 0) return std::unexpected(Error::from_errno(attempt, errno));
-  if (synic != nullptr) {
+  if (partition.synic() != nullptr) {
     kvm_enable_cap enable = {};
     enable.cap = KVM_CAP_HYPERV_SYNIC2;
     if (ioctl(processor.get(), KVM_ENABLE_CAP, &enable) < 0) {
       return std::unexpected(Error::from_errno(attempt + " with a SynIC", errno));
     }
   }
-  std::unique_ptr<KvmVirtualProcessor> vp(new KvmVirtualProcessor(std::move(processor), std::move(shared), index));
-  vp->synic_ = synic;
-  return vp;
+  return std::unique_ptr<VirtualProcessor>(
+      new KvmVirtualProcessor(partition, std::move(processor), std::move(shared), index, std::move(cpuid)));
 }
 
 void KvmVirtualProcessor::kick() {
@@ -97,13 +106,10 @@ void KvmVirtualProcessor::request_interrupt_window(bool wanted) {
   if (wanted && in_kernel_.load()) kick();
 }
 
+/// Not by KVM_INTERRUPT: what that is given cannot be read back before the guest has taken it, and so not be saved.
 Result<> KvmVirtualProcessor::inject_external_interrupt(std::uint8_t vector) {
-  kvm_interrupt interrupt = {.irq = vector};
   run_->ready_for_interrupt_injection = 0;  // KVM says so itself only at the next exit
-  if (ioctl(processor_.get(), KVM_INTERRUPT, &interrupt) < 0) {
-    return std::unexpected(Error::from_errno(fmt::format("cannot inject external interrupt {:#x}", vector), errno));
-  }
-  return {};
+  return inject_interrupt(processor_.get(), vector);
 }
 
 /// Enters the guest; true if there is an exit to look at.
@@ -215,12 +221,7 @@ void KvmVirtualProcessor::handle_hyperv_exit() {
 void KvmVirtualProcessor::handle_msr_write() {
   unfinished_ = true;
   run_->msr.error = 0;
-  std::array<std::uint8_t, sizeof(kvm_msrs) + sizeof(kvm_msr_entry)> storage = {};
-  auto* list = reinterpret_cast<kvm_msrs*>(storage.data());
-  list->nmsrs = 1;
-  list->entries[0].index = run_->msr.index;
-  list->entries[0].data = run_->msr.data;
-  ioctl(processor_.get(), KVM_SET_MSRS, list);
+  write_msr(processor_.get(), {run_->msr.index, run_->msr.data});
   if (synic_ != nullptr) synic_->end_of_message(index_);
 }
 
@@ -286,12 +287,62 @@ Result<> KvmVirtualProcessor::reach_instruction_boundary() {
 
 Result<> KvmVirtualProcessor::set_registers(std::span<const RegisterAssignment> assignments) {
   if (auto between = reach_instruction_boundary(); !between) return between;
-  return write_registers(processor_.get(), assignments);
+  if (auto written = write_registers(processor_.get(), assignments); !written) return written;
+  for (const auto& assignment : assignments) {
+    if (frozen_ && assignment.name == abi::RegisterName::Tsc) frozen_->counter = assignment.value.number;
+    if (frozen_ && assignment.name == abi::RegisterName::TscDeadline) frozen_->deadline = assignment.value.number;
+  }
+  return {};
 }
 
 Result<> KvmVirtualProcessor::get_registers(std::span<RegisterAssignment> assignments) {
   if (auto between = reach_instruction_boundary(); !between) return between;
-  return read_registers(processor_.get(), index_, assignments);
+  if (auto read = read_registers(processor_.get(), index_, assignments); !read) return read;
+  // KVM's own clocks go on while time stands still here.
+  for (auto& assignment : assignments) {
+    if (frozen_ && assignment.name == abi::RegisterName::Tsc) assignment.value.number = frozen_->counter;
+    if (const auto time = partition_.frozen_at(); time && assignment.name == abi::RegisterName::TimeReferenceCount) {
+      assignment.value.number = *time;
+    }
+  }
+  return {};
+}
+
+Result<> KvmVirtualProcessor::freeze(std::uint64_t host_counter) {
+  auto frozen = freeze_processor(processor_.get(), host_counter);
+  if (!frozen) return std::unexpected(frozen.error());
+  frozen_ = *frozen;
+  return {};
+}
+
+Result<> KvmVirtualProcessor::thaw(std::uint64_t host_counter) {
+  if (!frozen_) return {};
+  auto thawed = thaw_processor(processor_.get(), *frozen_, host_counter);
+  frozen_.reset();
+  return thawed;
+}
+
+Result<> KvmVirtualProcessor::check_frozen() const {
+  return frozen_ ? Result<>() : fail("a processor is saved and restored only while the partition's time stands still");
+}
+
+Result<state::SavedUnit> KvmVirtualProcessor::save() {
+  if (auto frozen = check_frozen(); !frozen) return std::unexpected(frozen.error());
+  if (auto between = reach_instruction_boundary(); !between) return std::unexpected(between.error());
+  return save_processor({partition_.machine(), processor_.get(), index_, partition_.host(), cpuid_}, *frozen_);
+}
+
+Result<> KvmVirtualProcessor::restore(const state::SavedUnit& saved) {
+  if (auto frozen = check_frozen(); !frozen) return frozen;
+  const auto time =
+      restore_processor({partition_.machine(), processor_.get(), index_, partition_.host(), cpuid_}, saved);
+  if (!time) return std::unexpected(time.error().within(fmt::format("cannot restore virtual processor {}", index_)));
+  frozen_ = *time;
+  if (synic_ != nullptr) {
+    const auto value = [&](std::uint32_t msr) { return read_msr(processor_.get(), msr).value_or(0); };
+    synic_->registers_restored(index_, value(abi::kMsrScontrol), value(abi::kMsrSimp), value(abi::kMsrSiefp));
+  }
+  return {};
 }
 
 }  // namespace bulkhead::engine::kvm

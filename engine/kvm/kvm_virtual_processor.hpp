@@ -24,14 +24,18 @@
 #include "engine/file_descriptor.hpp"
 #include "engine/kvm/kvm_abi.hpp"
 #include "engine/kvm/kvm_synic.hpp"
+#include "engine/kvm/kvm_time.hpp"
 
 namespace bulkhead::engine::kvm {
 
+class KvmPartition;
+
 class KvmVirtualProcessor final : public VirtualProcessor {
  public:
-  static Result<std::unique_ptr<VirtualProcessor>> create(FileDescriptor processor, std::size_t run_size,
-                                                          std::uint32_t index,
-                                                          const std::vector<kvm_cpuid_entry2>& cpuid, KvmSynic* synic);
+  /// The partition must live longer, and knows the processor from here on until it goes.
+  static Result<std::unique_ptr<VirtualProcessor>> create(KvmPartition& partition, FileDescriptor processor,
+                                                          std::uint32_t index, std::vector<kvm_cpuid_entry2> cpuid);
+  ~KvmVirtualProcessor() override;
 
   std::uint32_t index() const override { return index_; }
   Result<Exit> run() override;
@@ -41,9 +45,16 @@ class KvmVirtualProcessor final : public VirtualProcessor {
   Result<> inject_external_interrupt(std::uint8_t vector) override;
   Result<> set_registers(std::span<const RegisterAssignment> assignments) override;
   Result<> get_registers(std::span<RegisterAssignment> assignments) override;
+  Result<state::SavedUnit> save() override;
+  Result<> restore(const state::SavedUnit& saved) override;
+
+  /// `host_counter` is the host's time stamp counter.
+  Result<> freeze(std::uint64_t host_counter);
+  Result<> thaw(std::uint64_t host_counter);
 
  private:
-  KvmVirtualProcessor(FileDescriptor processor, MappedMemory shared, std::uint32_t index);
+  KvmVirtualProcessor(KvmPartition& partition, FileDescriptor processor, MappedMemory shared, std::uint32_t index,
+                      std::vector<kvm_cpuid_entry2> cpuid);
 
   /// One access of a device: KVM gives string port instructions, and memory accesses of other sizes than 1, 2, 4 and 8,
   /// as one exit of several of them. `place` is where a read's value goes.
@@ -64,13 +75,17 @@ class KvmVirtualProcessor final : public VirtualProcessor {
   FailureExit describe_internal_error();
   Result<std::optional<Exit>> finish_access();
   Result<> reach_instruction_boundary();
+  Result<> check_frozen() const;
   void kick();
 
+  KvmPartition& partition_;
   FileDescriptor processor_;
   MappedMemory shared_;
   kvm_run* run_;
   std::uint32_t index_;
-  KvmSynic* synic_ = nullptr;  // of the partition, or none
+  std::vector<kvm_cpuid_entry2> cpuid_;
+  KvmSynic* synic_;                   // of the partition, or none
+  std::optional<FrozenTime> frozen_;  // while time stands still
 
   std::deque<Piece> pieces_;      // of the last exit, still to be returned
   std::optional<Piece> reading_;  // returned, its value not yet given

@@ -24,6 +24,9 @@ std::span<const std::uint8_t> bytes_of(const Input& input) {
   return {reinterpret_cast<const std::uint8_t*>(&input), sizeof(input)};
 }
 
+constexpr const char* kNoDirtyPages =
+    "the hypervisor does not tell yet which pages a guest has written (HvCallGetGpaPagesAccessStates)";
+
 }  // namespace
 
 bulkhead_assert_interrupt interrupt_request(abi::InterruptMessage message) {
@@ -125,5 +128,23 @@ SynicStatus NativePartition::signal_event(abi::VpIndex vp, abi::Sint sint, std::
   request.sint = std::to_underlying(sint);
   return partition_->signal_event(request).value_or(SynicStatus::Refused);
 }
+
+Result<> NativePartition::set_time_freeze(bool frozen) {
+  hv_partition_property property = {};
+  property.code = HV_PARTITION_PROPERTY_TIME_FREEZE;
+  property.value = frozen;
+  if (auto set = partition_->hypercall(HV_CALL_SET_PARTITION_PROPERTY, bytes_of(property), {}); !set) {
+    return std::unexpected(set.error().within(frozen ? "cannot stop the partition's time" : "cannot start it again"));
+  }
+  return {};
+}
+
+Result<state::SavedUnit> NativePartition::save() { return fail(kNoSavedState); }
+
+Result<> NativePartition::restore(const state::SavedUnit&) { return fail(kNoSavedState); }
+
+Result<> NativePartition::track_dirty_pages(bool) { return fail(kNoDirtyPages); }
+
+Result<DirtyPages> NativePartition::harvest_dirty_pages() { return fail(kNoDirtyPages); }
 
 }  // namespace bulkhead::engine::native

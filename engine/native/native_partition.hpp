@@ -24,12 +24,20 @@ class NativePartition final : public Partition {
   void set_synic_listener(SynicListener* listener) override { synic_calls_.set_listener(listener); }
   SynicStatus post_message(abi::VpIndex vp, abi::Sint sint, const abi::SynicMessage& message) override;
   SynicStatus signal_event(abi::VpIndex vp, abi::Sint sint, std::uint16_t flag) override;
+  Result<> freeze_time() override { return set_time_freeze(true); }
+  Result<> thaw_time() override { return set_time_freeze(false); }
+  // The hypervisor has reference time, and registers by name; what else a partition is it does not give out yet.
+  Result<state::SavedUnit> save() override;
+  Result<> restore(const state::SavedUnit& saved) override;
+  Result<> track_dirty_pages(bool wanted) override;
+  Result<DirtyPages> harvest_dirty_pages() override;
 
  private:
   NativePartition(Vid& vid, std::unique_ptr<VidPartition> partition, const PartitionSettings& settings)
       : vid_(vid), partition_(std::move(partition)), settings_(settings) {}
   Result<> install_intercepts();
   Result<> intercept(hv_intercept_type type, std::uint32_t access, std::uint64_t parameter, std::string_view what);
+  Result<> set_time_freeze(bool frozen);
 
   Vid& vid_;
   std::unique_ptr<VidPartition> partition_;

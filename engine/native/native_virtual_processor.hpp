@@ -22,6 +22,9 @@
 
 namespace bulkhead::engine::native {
 
+inline constexpr const char* kNoSavedState =
+    "the hypervisor does not give out a processor's local APIC and extended state yet (HvCallGetVpState)";
+
 class NativeVirtualProcessor final : public VirtualProcessor, private emulator::VectorRegisters {
  public:
   /// All that it refers to must live longer.
@@ -36,6 +39,8 @@ class NativeVirtualProcessor final : public VirtualProcessor, private emulator::
   Result<> inject_external_interrupt(std::uint8_t vector) override;
   Result<> set_registers(std::span<const RegisterAssignment> assignments) override;
   Result<> get_registers(std::span<RegisterAssignment> assignments) override;
+  Result<state::SavedUnit> save() override { return fail(kNoSavedState); }
+  Result<> restore(const state::SavedUnit&) override { return fail(kNoSavedState); }
 
  private:
   /// What the instruction of the last exit still needs.

@@ -50,5 +50,39 @@ TEST_F(FakeEngineTest, RefusesAProcessorThatTheSettingsDoNotName) {
   EXPECT_FALSE(engine.create_partition({.vp_count = 0}).has_value());
 }
 
+TEST_F(FakeEngineTest, SavesItsRegistersForAnotherPartitionWhileTimeIsFrozen) {
+  guest->vp(0).set(abi::RegisterName::Rax, {.raw = {.low = 7, .high = 0}});
+  EXPECT_FALSE(vp->save().has_value());
+  EXPECT_FALSE(partition->save().has_value());
+  ASSERT_TRUE(partition->freeze_time().has_value());
+  const auto of_vp = vp->save();
+  const auto of_partition = partition->save();
+  ASSERT_TRUE(of_vp.has_value() && of_partition.has_value());
+
+  const auto other_guest = std::make_shared<FakeGuest>();
+  FakeEngine other_engine(other_guest);
+  const auto other = other_engine.create_partition({.vp_count = 2}).value();
+  const auto other_vp = other->create_vp(0).value();
+  const auto wrong_vp = other->create_vp(1).value();
+  ASSERT_TRUE(other->freeze_time().has_value());
+  ASSERT_TRUE(other->restore(*of_partition).has_value());
+  ASSERT_TRUE(other_vp->restore(*of_vp).has_value());
+  EXPECT_FALSE(wrong_vp->restore(*of_vp).has_value());
+  ASSERT_TRUE(other->thaw_time().has_value());
+  EXPECT_EQ(other_guest->vp(0).get(abi::RegisterName::Rax)->number, 7u);
+}
+
+TEST_F(FakeEngineTest, HarvestsThePagesThatTheGuestWroteOnce) {
+  EXPECT_FALSE(partition->harvest_dirty_pages().has_value());
+  EXPECT_FALSE(partition->track_dirty_pages(true).has_value()) << "there is no memory yet";
+  const GuestMemory::Range range{.base = 0, .size = 0x10000};
+  const auto memory = GuestMemory::allocate(std::span(&range, 1)).value();
+  ASSERT_TRUE(partition->map_memory(*memory).has_value());
+  ASSERT_TRUE(partition->track_dirty_pages(true).has_value());
+  guest->write_page(0x3123);
+  EXPECT_EQ(partition->harvest_dirty_pages()->addresses(), std::vector<GuestPhysicalAddress>{0x3000});
+  EXPECT_EQ(partition->harvest_dirty_pages()->count(), 0u);
+}
+
 }  // namespace
 }  // namespace bulkhead::engine

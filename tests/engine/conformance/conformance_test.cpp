@@ -1,39 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What every engine has in common, from the same test bodies. An engine that does not work here is skipped, with the
-// reason.
+// What every engine has in common, from the same test bodies: exits, cancellation, interrupts, registers.
 #include <chrono>
 #include <thread>
 
-#include "engine/select.hpp"
-#include "tests/engine/conformance/guest_machine.hpp"
+#include "tests/engine/conformance/conformance.hpp"
 
 namespace bulkhead::engine {
 namespace {
 
 using abi::RegisterName;
-using Words = std::vector<std::uint32_t>;
 
-class Conformance : public testing::TestWithParam<const char*> {
- protected:
-  void SetUp() override {
-    auto engine = select_engine(GetParam());
-    if (!engine) GTEST_SKIP() << engine.error().message();
-    engine_ = std::move(*engine);
-  }
-  std::unique_ptr<GuestMachine> make(std::uint32_t vp_count = 1, bool synic = false) {
-    auto machine = GuestMachine::create(*engine_, {.vp_count = vp_count, .synic = synic});
-    EXPECT_TRUE(machine.has_value()) << machine.error().message();
-    return machine ? std::move(*machine) : nullptr;
-  }
-  std::unique_ptr<Engine> engine_;
-};
-
-INSTANTIATE_TEST_SUITE_P(Engines, Conformance, testing::Values("native", "kvm"),
-                         [](const auto& engine) { return std::string(engine.param); });
-
-constexpr abi::InterruptMessage fixed(std::uint8_t vector) { return {.address = 0xfee00000, .data = vector}; }
-constexpr abi::InterruptMessage level(std::uint8_t vector) { return {.address = 0xfee00000, .data = 0xc000u | vector}; }
+using Conformance = EngineTest;
+INSTANTIATE_TEST_SUITE_P(Engines, Conformance, every_engine(), engine_name);
 
 TEST_P(Conformance, PortWritesCarryPortSizeAndData) {
   const auto machine = make();
@@ -139,6 +118,23 @@ TEST_P(Conformance, AnAccessHalfInMemoryIsSplit) {
   EXPECT_EQ(machine->words(), (Words{0x33441122, 0xccdd}));
 }
 
+TEST_P(Conformance, WhatIsBetweenTheRegionsOfMemoryIsDevices) {
+  const GuestMemory::Range more{.base = 0x1000000, .size = 0x200000};
+  auto made = GuestMachine::create(*engine_, {}, std::span(&more, 1));
+  ASSERT_TRUE(made.has_value()) << made.error().message();
+  const auto machine = std::move(*made);
+  machine->start_long_mode(guests::memory_regions_guest());
+  machine->mmio_read = [](const MmioExit&) { return 0x77; };
+  machine->run_to_the_end();
+  EXPECT_EQ(machine->words(), (Words{0x1234, 0x77}));
+  ASSERT_EQ(machine->mmio.size(), 2u);
+  EXPECT_EQ(machine->mmio[0].address, 0x800000u);
+  EXPECT_EQ(machine->mmio[1].address, 0x1200000u) << "behind the end";
+  EXPECT_TRUE(machine->mmio[1].write);
+  EXPECT_EQ(machine->read<std::uint32_t>(0x1000000), 0x1234u);
+  EXPECT_EQ(machine->read<std::uint32_t>(0x11ffffc), 0x77u);
+}
+
 TEST_P(Conformance, VectorMovesAreSplitInEights) {
   const auto machine = make();
   machine->start_long_mode(guests::vector_move_guest());
@@ -202,6 +198,17 @@ TEST_P(Conformance, CancelsAreNotLostInARace) {
   }
 }
 
+TEST_P(Conformance, WishesForAnInterruptWindowAreNotLostInARace) {
+  const auto machine = make();
+  machine->start_long_mode(guests::interrupts_guest());
+  for (int round = 0; round < 100; ++round) {
+    std::jthread requester([&] { machine->vp().request_interrupt_window(true); });
+    const auto exit = machine->run();
+    ASSERT_TRUE(exit.has_value()) << exit.error().message();
+    ASSERT_TRUE(std::holds_alternative<InterruptWindowExit>(*exit)) << exit->index();
+  }
+}
+
 TEST_P(Conformance, AnEdgeTriggeredMessageInterruptsAHaltedGuest) {
   const auto machine = make();
   machine->start_long_mode(guests::interrupts_guest());
@@ -237,7 +244,7 @@ TEST_P(Conformance, AnNmiMessageInterrupts) {
   machine->start_long_mode(guests::interrupts_guest());
   machine->set_gate(2, kCode + 192);
   machine->on_port_write = [&](const PortExit& exit) {
-    if (exit.data == 0x11) machine->partition().send_interrupt({.address = 0xfee00000, .data = 0x400});
+    if (exit.data == 0x11) machine->partition().send_interrupt(nmi());
     if (exit.data == 0x41) machine->vp().cancel();
   };
   const auto exit = machine->run();
@@ -289,7 +296,7 @@ TEST_P(Conformance, TheApicTimerEndsAHalt) {
 }
 
 TEST_P(Conformance, OneProcessorStartsAnother) {
-  const auto machine = make(2);
+  const auto machine = make({.vp_count = 2});
   machine->start_long_mode(guests::start_second_guest());
   machine->write(kSecondCode, guests::second_guest());
   Result<Exit> second = CancelledExit{};
@@ -345,7 +352,7 @@ TEST_P(Conformance, RegistersAfterAnExitAreThoseBehindTheInstruction) {
 }
 
 TEST_P(Conformance, ProcessorsStartInTheirResetState) {
-  const auto machine = make(2);
+  const auto machine = make({.vp_count = 2});
   for (std::uint32_t index = 0; index < 2; ++index) {
     VirtualProcessor& vp = machine->vp(index);
     EXPECT_EQ(register_number(vp, RegisterName::Rip), 0xfff0u);
@@ -439,7 +446,7 @@ abi::SynicMessage numbered_message(std::uint8_t number) {
 
 TEST_P(Conformance, MessagesWaitForTheirSlotAndComeOneAfterTheOther) {
   if (!engine_->capabilities().synic) GTEST_SKIP() << "no SynICs here";
-  const auto machine = make(1, true);
+  const auto machine = make({.synic = true});
   Listener listener;
   Partition& partition = machine->partition();
   partition.set_synic_listener(&listener);
@@ -464,7 +471,7 @@ TEST_P(Conformance, MessagesWaitForTheirSlotAndComeOneAfterTheOther) {
 
 TEST_P(Conformance, AnEventSetsItsFlagAndInterrupts) {
   if (!engine_->capabilities().synic) GTEST_SKIP() << "no SynICs here";
-  const auto machine = make(1, true);
+  const auto machine = make({.synic = true});
   machine->start_long_mode(guests::synic_guest());
   machine->set_gate(0x60, kCode + 128);
   machine->on_port_write = [&](const PortExit& exit) {
@@ -479,7 +486,7 @@ TEST_P(Conformance, AnEventSetsItsFlagAndInterrupts) {
 
 TEST_P(Conformance, WhatTheGuestSendsReachesTheListener) {
   if (!engine_->capabilities().synic) GTEST_SKIP() << "no SynICs here";
-  const auto machine = make(1, true);
+  const auto machine = make({.synic = true});
   Listener listener;
   machine->partition().set_synic_listener(&listener);
   abi::PostMessageInput input{};
@@ -502,9 +509,41 @@ TEST_P(Conformance, WhatTheGuestSendsReachesTheListener) {
   EXPECT_EQ(machine->read<std::uint64_t>(0x100008), 0u);
 }
 
+TEST_P(Conformance, WhatAnEngineDoesNotHaveItRefuses) {
+  EXPECT_FALSE(engine_->create_partition({.vp_count = 0}).has_value());
+  EXPECT_FALSE(engine_->create_partition({.vp_count = engine_->capabilities().maximum_vps + 1}).has_value());
+  const auto machine = make();
+  EXPECT_FALSE(machine->partition().create_vp(1).has_value());
+  const auto unknown = static_cast<RegisterName>(0x7fff0000);
+  RegisterAssignment assignment = number_assignment(unknown, 0);
+  const auto read = machine->vp().get_registers(std::span(&assignment, 1));
+  ASSERT_FALSE(read.has_value());
+  EXPECT_NE(read.error().message().find("0x7fff0000"), std::string::npos) << read.error().message();
+  EXPECT_FALSE(machine->vp().set_registers(std::span(&assignment, 1)).has_value());
+}
+
+TEST_P(Conformance, ReferenceTimeStandsStillWhileItIsFrozen) {
+  const auto machine = make();
+  const auto time = [&] { return register_number(machine->vp(), RegisterName::TimeReferenceCount); };
+  const auto before = time();
+  ASSERT_TRUE(machine->partition().freeze_time().has_value());
+  const auto frozen = time();
+  EXPECT_GE(frozen, before);
+  std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  EXPECT_EQ(time(), frozen);
+  ASSERT_TRUE(machine->partition().freeze_time().has_value());
+  EXPECT_EQ(time(), frozen) << "freezing again changes nothing";
+  ASSERT_TRUE(machine->partition().thaw_time().has_value());
+  const auto thawed = time();
+  EXPECT_GE(thawed, frozen);
+  std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  EXPECT_GT(time(), thawed);
+  EXPECT_TRUE(machine->partition().thaw_time().has_value());
+}
+
 TEST_P(Conformance, MachinesComeAndGo) {
   for (int round = 0; round < 20; ++round) {
-    const auto machine = make(2);
+    const auto machine = make({.vp_count = 2});
     machine->start_real_mode(guests::port_write_guest());
     machine->run_to_the_end();
   }

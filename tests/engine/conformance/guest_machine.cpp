@@ -62,10 +62,13 @@ std::uint64_t register_number(VirtualProcessor& vp, RegisterName name) {
   return assignment.value.number;
 }
 
-Result<std::unique_ptr<GuestMachine>> GuestMachine::create(Engine& engine, const PartitionSettings& settings) {
+Result<std::unique_ptr<GuestMachine>> GuestMachine::create(Engine& engine, const PartitionSettings& settings,
+                                                           std::span<const GuestMemory::Range> more_memory) {
   std::unique_ptr<GuestMachine> machine(new GuestMachine());
-  const GuestMemory::Range range{.base = 0, .size = kMemorySize};
-  auto memory = GuestMemory::allocate(std::span(&range, 1));
+  machine->settings_ = settings;
+  std::vector<GuestMemory::Range> ranges = {{.base = 0, .size = kMemorySize}};
+  ranges.insert(ranges.end(), more_memory.begin(), more_memory.end());
+  auto memory = GuestMemory::allocate(ranges);
   if (!memory) return std::unexpected(memory.error());
   machine->memory_ = std::move(*memory);
   auto partition = engine.create_partition(settings);
@@ -172,8 +175,61 @@ void GuestMachine::run_to_the_end() {
   const auto* failure = std::get_if<FailureExit>(&*exit);
   ASSERT_EQ(failure, nullptr) << failure->why;
   const auto* port = std::get_if<PortExit>(&*exit);
-  ASSERT_NE(port, nullptr) << "exit kind " << exit->index();
+  ASSERT_NE(port, nullptr) << "exit kind " << exit->index() << " at " << std::hex
+                           << register_number(vp(), RegisterName::Rip);
   EXPECT_EQ(port->port, kDonePort);
+}
+
+Result<GuestMachine::Saved> GuestMachine::save_frozen() {
+  auto partition = partition_->save();
+  if (!partition) return std::unexpected(partition.error());
+  Saved saved{.partition = std::move(*partition), .vps = {}};
+  for (const auto& vp : vps_) {
+    auto unit = vp->save();
+    if (!unit) return std::unexpected(unit.error());
+    saved.vps.push_back(std::move(*unit));
+  }
+  return saved;
+}
+
+Result<GuestMachine::Saved> GuestMachine::save() {
+  if (auto frozen = partition_->freeze_time(); !frozen) return std::unexpected(frozen.error());
+  auto saved = save_frozen();
+  if (auto thawed = partition_->thaw_time(); !thawed) return std::unexpected(thawed.error());
+  return saved;
+}
+
+Result<> GuestMachine::restore(const Saved& saved) {
+  if (auto frozen = partition_->freeze_time(); !frozen) return frozen;
+  if (auto restored = partition_->restore(saved.partition); !restored) return restored;
+  for (std::size_t index = 0; index < vps_.size(); ++index) {
+    auto unit = state::SavedUnit::parse(saved.vps[index].serialize());
+    if (!unit) return std::unexpected(unit.error());
+    if (auto restored = vps_[index]->restore(*unit); !restored) return restored;
+  }
+  // What was restored is what was saved: nothing was left out, and no time has passed.
+  auto again = save_frozen();
+  if (!again) return std::unexpected(again.error());
+  for (std::size_t index = 0; index < vps_.size(); ++index) {
+    for (const auto& [name, value] : saved.vps[index].fields()) {
+      EXPECT_EQ(again->vps[index].fields().at(name) == value, true) << "processor " << index << ", field " << name;
+    }
+  }
+  EXPECT_TRUE(*again == saved);
+  return partition_->thaw_time();
+}
+
+std::unique_ptr<GuestMachine> GuestMachine::move(Engine& engine) {
+  const auto saved = save();
+  EXPECT_TRUE(saved.has_value()) << saved.error().message();
+  auto machine = create(engine, settings_);
+  EXPECT_TRUE(machine.has_value()) << machine.error().message();
+  if (!saved || !machine) return nullptr;
+  const auto memory = memory_->regions().front();
+  (*machine)->write(memory.base, memory.bytes);
+  const auto restored = (*machine)->restore(*saved);
+  EXPECT_TRUE(restored.has_value()) << restored.error().message();
+  return restored ? std::move(*machine) : nullptr;
 }
 
 std::vector<std::uint32_t> GuestMachine::words() const {

@@ -50,6 +50,10 @@ BULKHEAD_GUEST(hypercall)
 BULKHEAD_GUEST(synic)
 BULKHEAD_GUEST(synic_calls)
 BULKHEAD_GUEST(single_step)
+BULKHEAD_GUEST(page_writer)
+BULKHEAD_GUEST(memory_regions)
+BULKHEAD_GUEST(survivor)
+BULKHEAD_GUEST(message_taker)
 }  // namespace guests
 
 inline constexpr std::uint64_t kCode = 0x10000, kStack = 0x20000, kData = 0x100000, kMemorySize = 0x400000;
@@ -58,7 +62,8 @@ inline constexpr std::uint16_t kDonePort = 0xf4;
 
 class GuestMachine {
  public:
-  static Result<std::unique_ptr<GuestMachine>> create(Engine& engine, const PartitionSettings& settings);
+  static Result<std::unique_ptr<GuestMachine>> create(Engine& engine, const PartitionSettings& settings = {},
+                                                      std::span<const GuestMemory::Range> more_memory = {});
 
   GuestMemory& memory() { return *memory_; }
   Partition& partition() { return *partition_; }
@@ -94,13 +99,27 @@ class GuestMachine {
   std::function<std::uint64_t(const MmioExit&)> mmio_read = [](const MmioExit&) { return 0; };
   std::function<void(const PortExit&)> on_port_write = [](const PortExit&) {};
 
+  /// What the partition and its processors save, while time stands still. It goes on afterwards.
+  struct Saved {
+    state::SavedUnit partition;
+    std::vector<state::SavedUnit> vps;
+    bool operator==(const Saved&) const = default;
+  };
+  Result<Saved> save();
+  /// A new machine of the same engine with this one's memory and saved state, whose guest goes on where this one's is.
+  /// The saved state went through its byte form. Null, and a failed test, if something of it fails.
+  std::unique_ptr<GuestMachine> move(Engine& engine);
+
   /// The data of the writes to port 0x10.
   std::vector<std::uint32_t> words() const;
 
  private:
   GuestMachine() = default;
+  Result<Saved> save_frozen();
+  Result<> restore(const Saved& saved);
   bool serve(const Exit& exit);
 
+  PartitionSettings settings_;
   std::unique_ptr<GuestMemory> memory_;
   std::unique_ptr<Partition> partition_;
   std::vector<std::unique_ptr<VirtualProcessor>> vps_;

@@ -60,6 +60,31 @@ GUEST port_string
 	DONE
 END port_string
 
+/* Writes three pages, says 1, writes one of them again and, by a device, a fourth, says 2. */
+GUEST page_writer
+	movw	$0x3000, %ax
+	movw	%ax, %es
+	movw	%ax, %es:0x123
+	movw	$0x3100, %ax
+	movw	%ax, %es
+	movb	%al, %es:0
+	movw	$0x5000, %ax
+	movw	%ax, %es
+	movl	%eax, %es:0xffc
+	movb	%es:0x2000, %al			/* reading is not writing */
+	movb	$1, %al
+	outb	%al, $0x10
+	movb	%al, %es:0xfff
+	movw	$0x4000, %ax
+	movw	%ax, %es
+	movw	$0x10, %dx
+	xorw	%di, %di
+	insb
+	movb	$2, %al
+	outb	%al, $0x10
+	DONE
+END page_writer
+
 GUEST loop
 1:	jmp	1b
 END loop
@@ -146,6 +171,18 @@ GUEST mmio_straddle
 	outw	%ax, $0x10
 	DONE
 END mmio_straddle
+
+/* Memory behind a hole, the hole, and memory above it again. */
+GUEST memory_regions
+	movl	$0x1234, 0x1000000
+	movl	0x1000000, %eax
+	outl	%eax, $0x10
+	movl	0x800000, %eax
+	outl	%eax, $0x10
+	movl	%eax, 0x11ffffc
+	movl	$0x5678, 0x1200000
+	DONE
+END memory_regions
 
 GUEST vector_move
 	movabsq	$0xd0000000, %rbx
@@ -400,6 +437,155 @@ GUEST single_step
 	andq	$~0x100, 16(%rsp)
 	iretq
 END single_step
+
+/*
+ * Puts something into everything that a processor has, says 1, and writes down what is there afterwards, from 0x100100 on.
+ * Then it waits for the second tick of its periodic timer, whose gate (vector 0x50) is + 1024.
+ */
+	.balign	1024
+GUEST survivor
+	movl	$0xfee00000, %ebx
+	movl	$0x1ff, 0xf0(%rbx)
+	movl	$0xb, 0x3e0(%rbx)
+	movl	$0x20050, 0x320(%rbx)		/* periodic */
+	movl	$5000000, 0x380(%rbx)
+	movl	$0x30, 0x80(%rbx)		/* task priority */
+	movl	$0xc0000102, %ecx		/* base of GS for the kernel */
+	movl	$0x33445566, %eax
+	movl	$0x1122, %edx
+	wrmsr
+	movl	$0xc0000082, %ecx		/* entry of SYSCALL */
+	wrmsr
+	movabsq	$0x1234567, %rax
+	movq	%rax, %dr1
+	movq	%rax, %cr2
+	fninit
+	fldpi
+	movabsq	$0x0123456789abcdef, %rax
+	movq	%rax, %xmm9
+	pslldq	$8, %xmm9
+	movq	%rax, 0x100200
+	movq	%rax, 0x100208
+	notq	%rax
+	movq	%rax, 0x100210
+	movq	%rax, 0x100218
+	movl	$1, %eax
+	xorl	%ebp, %ebp
+	movq	%rbx, %rsi
+	cpuid
+	movq	%rsi, %rbx
+	andl	$0x14000000, %ecx		/* XSAVE, AVX */
+	cmpl	$0x14000000, %ecx
+	jne	1f
+	movl	$1, %ebp
+	movq	%cr4, %rax
+	orl	$0x40000, %eax
+	movq	%rax, %cr4
+	xorl	%ecx, %ecx
+	xorl	%edx, %edx
+	movl	$7, %eax
+	xsetbv
+	vmovups	0x100200, %ymm7
+1:	movl	$0x40000020, %ecx		/* the reference counter, then the time stamp counter */
+	rdmsr
+	movl	%eax, 0x100000
+	movl	%edx, 0x100004
+	rdtsc
+	movl	%eax, 0x100008
+	movl	%edx, 0x10000c
+	movabsq	$0x8888888888888888, %r8
+	movabsq	$0xffffffffffffffff, %r15
+	movq	$0x777, %rdi
+	stc
+	movb	$1, %al
+	outb	%al, $0x10
+	pushfq
+	popq	0x100100
+	movq	%r8, 0x100108
+	movq	%r15, 0x100110
+	movq	%rdi, 0x100118
+	movq	%dr1, %rax
+	movq	%rax, 0x100120
+	movq	%cr2, %rax
+	movq	%rax, 0x100128
+	fstpl	0x100130
+	movdqu	%xmm9, 0x100140
+	movl	$0xc0000102, %ecx
+	rdmsr
+	movl	%eax, 0x100160
+	movl	%edx, 0x100164
+	movl	$0xc0000082, %ecx
+	rdmsr
+	movl	%eax, 0x100168
+	movl	%edx, 0x10016c
+	movl	0x80(%rbx), %eax
+	movl	%eax, 0x100170
+	movl	0x320(%rbx), %eax
+	movl	%eax, 0x100174
+	movl	0x380(%rbx), %eax
+	movl	%eax, 0x100178
+	movl	%ebp, 0x10017c
+	movl	$0x40000020, %ecx
+	rdmsr
+	movl	%eax, 0x100180
+	movl	%edx, 0x100184
+	rdtsc
+	movl	%eax, 0x100188
+	movl	%edx, 0x10018c
+	testl	%ebp, %ebp
+	jz	1f
+	vmovups	%ymm7, 0x100220
+1:	movl	$0, 0x80(%rbx)
+	xorl	%r12d, %r12d
+	sti
+1:	pause
+	cmpl	$2, %r12d
+	jb	1b
+	DONE
+	.balign	1024
+	incl	%r12d
+	movl	$0, 0xb0(%rbx)
+	iretq
+END survivor
+
+/* Takes messages at SINT 2 (vector 0x52, whose gate is + 256): tells the first word of each, and frees the slot. */
+	.balign	256
+GUEST message_taker
+	movl	$0xfee00000, %ebx
+	movl	$0x1ff, 0xf0(%rbx)
+	movl	$0x40000083, %ecx		/* SIMP */
+	movl	$0x300001, %eax
+	xorl	%edx, %edx
+	wrmsr
+	movl	$0x40000082, %ecx		/* SIEFP */
+	movl	$0x301001, %eax
+	wrmsr
+	movl	$0x40000092, %ecx		/* SINT2 */
+	movl	$0x52, %eax
+	wrmsr
+	movl	$0x40000080, %ecx		/* SCONTROL */
+	movl	$1, %eax
+	wrmsr
+	movb	$0x11, %al
+	outb	%al, $0x10
+	sti
+1:	hlt
+	jmp	1b
+	.balign	256
+	movl	0x300210, %eax
+	outl	%eax, $0x10
+	movl	0x301200, %eax
+	outl	%eax, $0x10
+	movl	$0, 0x301200
+	movl	$0, 0x300200
+	mfence
+	movl	$0x40000084, %ecx		/* EOM */
+	xorl	%eax, %eax
+	xorl	%edx, %edx
+	wrmsr
+	movl	$0, 0xb0(%rbx)
+	iretq
+END message_taker
 
 /* The second processor's, in real mode. */
 	.code16

@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Which pages a guest has written: all of them, and no others.
+#include <gmock/gmock.h>
+
+#include "tests/engine/conformance/conformance.hpp"
+
+namespace bulkhead::engine {
+namespace {
+
+using Addresses = std::vector<GuestPhysicalAddress>;
+
+class DirtyPagesConformance : public EngineTest {
+ protected:
+  void SetUp() override {
+    EngineTest::SetUp();
+    if (IsSkipped()) return;
+    if (engine_->capabilities().dirty_pages) return;
+    const auto machine = make();
+    const auto tracked = machine->partition().track_dirty_pages(true);
+    ASSERT_FALSE(tracked.has_value());
+    GTEST_SKIP() << tracked.error().message();
+  }
+
+  /// The pages written until the guest says `word`.
+  Addresses written_until(GuestMachine& machine, std::uint32_t word) {
+    machine.on_port_write = [&machine, word](const PortExit& exit) {
+      if (exit.data == word) machine.vp().cancel();
+    };
+    const auto exit = machine.run();
+    EXPECT_TRUE(exit.has_value() && std::holds_alternative<CancelledExit>(*exit));
+    const auto pages = machine.partition().harvest_dirty_pages();
+    EXPECT_TRUE(pages.has_value()) << pages.error().message();
+    return pages ? pages->addresses() : Addresses{};
+  }
+};
+INSTANTIATE_TEST_SUITE_P(Engines, DirtyPagesConformance, every_engine(), engine_name);
+
+TEST_P(DirtyPagesConformance, AreThoseThatWereWrittenSinceTheLastHarvest) {
+  const auto machine = make();
+  machine->start_real_mode(guests::page_writer_guest());
+  ASSERT_TRUE(machine->partition().track_dirty_pages(true).has_value());
+  // Those that the guest touches for the first time may be among them, the code for one.
+  EXPECT_THAT(written_until(*machine, 1), testing::IsSupersetOf(Addresses{0x30000, 0x31000, 0x50000}));
+  // Written again, and by an instruction that a device completes; and no others.
+  machine->port_reads = {0x5a};
+  EXPECT_EQ(written_until(*machine, 2), (Addresses{0x40000, 0x50000}));
+  EXPECT_EQ(machine->read<std::uint8_t>(0x40000), 0x5a);
+  EXPECT_EQ(machine->partition().harvest_dirty_pages()->count(), 0u);
+}
+
+TEST_P(DirtyPagesConformance, AreTrackedAnewAfterTrackingWasOff) {
+  const auto machine = make();
+  machine->start_real_mode(guests::page_writer_guest());
+  EXPECT_FALSE(machine->partition().harvest_dirty_pages().has_value());
+  ASSERT_TRUE(machine->partition().track_dirty_pages(true).has_value());
+  ASSERT_TRUE(machine->partition().track_dirty_pages(false).has_value());
+  machine->on_port_write = [&](const PortExit& exit) {
+    if (exit.data == 1) machine->vp().cancel();
+  };
+  ASSERT_TRUE(machine->run().has_value());
+  EXPECT_FALSE(machine->partition().harvest_dirty_pages().has_value());
+  ASSERT_TRUE(machine->partition().track_dirty_pages(true).has_value());
+  machine->port_reads = {0x5a};
+  EXPECT_THAT(written_until(*machine, 2), testing::IsSupersetOf(Addresses{0x40000, 0x50000}));
+}
+
+TEST_P(DirtyPagesConformance, HaveThePagesThatTheHypervisorWrites) {
+  const auto machine = make();
+  machine->start_long_mode(guests::hypercall_guest());
+  ASSERT_TRUE(machine->partition().track_dirty_pages(true).has_value());
+  machine->run_to_the_end();
+  const auto pages = machine->partition().harvest_dirty_pages();
+  ASSERT_TRUE(pages.has_value()) << pages.error().message();
+  EXPECT_THAT(pages->addresses(), testing::Contains(0x200000u)) << "the hypercall page";
+}
+
+TEST_P(DirtyPagesConformance, HaveTheSynicsPages) {
+  if (!engine_->capabilities().synic) GTEST_SKIP() << "no SynICs here";
+  const auto machine = make({.synic = true});
+  machine->start_long_mode(guests::message_taker_guest());
+  ASSERT_TRUE(machine->partition().track_dirty_pages(true).has_value());
+  (void)written_until(*machine, 0x11);
+  abi::SynicMessage message = {};
+  message.type = abi::SynicMessageType::VmbusChannel;
+  ASSERT_EQ(machine->partition().post_message(abi::VpIndex{0}, abi::Sint{2}, message), SynicStatus::Delivered);
+  EXPECT_EQ(machine->partition().harvest_dirty_pages()->addresses(), (Addresses{0x300000}));
+}
+
+}  // namespace
+}  // namespace bulkhead::engine
