@@ -15,12 +15,13 @@ std::string command_of(const LinuxChild& child) {
 }
 
 std::string command_of(const TinyGuest& guest) {
-  return fmt::format("bulkhead run --memory 64M --vps {} --kernel /guests/{}.elf --cmdline '{}' {} </dev/null",
-                     guest.vps, guest.name, guest.words, guest.options);
+  return fmt::format(
+      "bulkhead run --engine {} --memory 64M --vps {} --kernel /guests/{}.elf --cmdline '{}' {} </dev/null",
+      guest.engine, guest.vps, guest.name, guest.words, guest.options);
 }
 
-MachineSettings machine_for(const std::string& engine, unsigned processors) {
-  return {.below = engine == "native" ? Below::Bulkhead : Below::Nothing, .processors = processors};
+MachineSettings machine_for(const std::string& engine) {
+  return {.below = engine == "native" ? Below::Bulkhead : Below::Nothing};
 }
 
 std::string test_name(std::string text) {

@@ -3,6 +3,8 @@
 // Command lines for the root's shell that run children, and what they are expected to say.
 #pragma once
 
+#include <gtest/gtest.h>
+
 #include <string>
 
 #include "tests/lab/machine.hpp"
@@ -26,11 +28,21 @@ struct TinyGuest {
   unsigned vps = 2;
   std::string words = {};
   std::string options = {};
+  std::string engine = "native";
 };
 std::string command_of(const TinyGuest& guest);
 
-/// What is below the root for children on this engine.
-MachineSettings machine_for(const std::string& engine, unsigned processors = 2);
+/// The machine for children on this engine, and what is below its first Linux.
+MachineSettings machine_for(const std::string& engine);
+
+/// Tests of what children get from the stack whatever it runs on: each once for each engine, which is its parameter.
+class OnEachEngine : public testing::TestWithParam<std::string> {
+ protected:
+  const std::string& engine() const { return GetParam(); }
+  MachineSettings settings() const { return machine_for(engine()); }
+};
+inline auto every_engine() { return testing::Values("native", "kvm"); }
+inline std::string engine_name(const testing::TestParamInfo<std::string>& instance) { return instance.param; }
 
 /// A name for ctest: the text without what is neither letter nor digit.
 std::string test_name(std::string text);

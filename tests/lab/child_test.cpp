@@ -42,48 +42,51 @@ INSTANTIATE_TEST_SUITE_P(Kernels, ChildBoots,
                                             std::to_string(instance.param.vps));
                          });
 
-struct EndingCase {
-  std::string name;
-  std::string command;
-  int status;
-  std::string word;
+class ChildEnds : public OnEachEngine {
+ protected:
+  void expect_end(const std::string& command, int status, const std::string& word) {
+    Machine machine(settings());
+    const Answer answer = machine.run(command, Seconds(200));
+    EXPECT_EQ(answer.status, status);
+    EXPECT_THAT(answer.output, HasSubstr("bulkhead: vm: " + word));
+  }
+  std::string linux_child(const std::string& mode) const {
+    return command_of(LinuxChild{.engine = engine(), .mode = mode});
+  }
 };
-
-class ChildEnds : public testing::TestWithParam<EndingCase> {};
-
-TEST_P(ChildEnds, WithTheRightWord) {
-  Machine machine;
-  const Answer answer = machine.run(GetParam().command, Seconds(200));
-  EXPECT_EQ(answer.status, GetParam().status);
-  EXPECT_THAT(answer.output, HasSubstr("bulkhead: vm: " + GetParam().word));
-}
+INSTANTIATE_TEST_SUITE_P(Engines, ChildEnds, every_engine(), engine_name);
 
 // The statuses are those of worker/ending.hpp, which the manual page promises.
-INSTANTIATE_TEST_SUITE_P(
-    Native, ChildEnds,
-    testing::Values(EndingCase{"PowerOff", command_of(LinuxChild{.mode = "power-off"}), 0, "powered off"},
-                    EndingCase{"Reset", command_of(LinuxChild{.mode = "reboot"}), 80, "reset"},
-                    EndingCase{"TripleFault", command_of(TinyGuest{"triple_fault"}), 81, "triple fault"},
-                    EndingCase{"Panic", command_of(LinuxChild{.mode = "panic"}), 82, "panicked"},
-                    EndingCase{"Stopped", "timeout 10 " + command_of(LinuxChild{.mode = "hang"}), 84, "stopped"}),
-    [](const auto& instance) { return instance.param.name; });
+TEST_P(ChildEnds, ByPowerOff) { expect_end(linux_child("power-off"), 0, "powered off"); }
+TEST_P(ChildEnds, ByReset) { expect_end(linux_child("reboot"), 80, "reset"); }
+TEST_P(ChildEnds, ByTripleFault) {
+  expect_end(command_of(TinyGuest{.name = "triple_fault", .engine = engine()}), 81, "triple fault");
+}
+TEST_P(ChildEnds, ByPanic) { expect_end(linux_child("panic"), 82, "panicked"); }
+TEST_P(ChildEnds, WhenItIsStopped) { expect_end("timeout 10 " + linux_child("hang"), 84, "stopped"); }
 
 // tests/guests/friendly: what a processor, its local APIC, the PIC and the PIT promise, each checked by the guest itself.
-TEST(TinyGuests, FindEverythingInOrder) {
-  Machine machine;
+class TinyGuests : public OnEachEngine {};
+INSTANTIATE_TEST_SUITE_P(Engines, TinyGuests, every_engine(), engine_name);
+
+TEST_P(TinyGuests, FindEverythingInOrder) {
+  Machine machine(settings());
   for (const std::string name : {"hello", "ipi", "pic", "timer", "x2apic"}) {
-    const Answer answer = machine.run(command_of(TinyGuest{name}), Seconds(100));
+    const Answer answer = machine.run(command_of(TinyGuest{.name = name, .engine = engine()}), Seconds(100));
     EXPECT_EQ(answer.status, 0) << name;
     EXPECT_THAT(answer.output, testing::ContainsRegex("END [1-9][0-9]* 0\n")) << name;
   }
   EXPECT_EQ(machine.kernel_complaints(), "");
 }
 
-TEST(ChildConsole, BelongsToTheChildUntilCtrlBracket) {
-  Machine machine;
-  machine.send(
-      "bulkhead run --memory 512M --kernel /child/6.1-cloud/vmlinuz --initrd /child/6.1-cloud/initrd "
-      "--cmdline 'console=ttyS0 quiet child.mode=shell'");
+class ChildConsole : public OnEachEngine {};
+INSTANTIATE_TEST_SUITE_P(Engines, ChildConsole, every_engine(), engine_name);
+
+TEST_P(ChildConsole, BelongsToTheChildUntilCtrlBracket) {
+  Machine machine(settings());
+  machine.send("bulkhead run --engine " + engine() +
+               " --memory 512M --kernel /child/6.1-cloud/vmlinuz --initrd /child/6.1-cloud/initrd "
+               "--cmdline 'console=ttyS0 quiet child.mode=shell'");
   machine.wait_for("child: this is the child", Seconds(120));
   machine.wait_for("# ", Seconds(60));
   machine.type("echo it is $((6 * 7)) in $(hostname)\n");

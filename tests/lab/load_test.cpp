@@ -9,9 +9,13 @@
 namespace bulkhead::lab {
 namespace {
 
-TEST(Load, TwoChildrenOfTwoProcessorsForAMinute) {
-  Machine machine;
-  const std::string child = command_of(LinuxChild{.vps = 2, .mode = "load", .words = "child.seconds=60"});
+class Load : public OnEachEngine {};
+INSTANTIATE_TEST_SUITE_P(Engines, Load, every_engine(), engine_name);
+
+TEST_P(Load, TwoChildrenOfTwoProcessorsForAMinute) {
+  Machine machine(settings());
+  const std::string child =
+      command_of(LinuxChild{.engine = engine(), .vps = 2, .mode = "load", .words = "child.seconds=60"});
   machine.must_run("(" + child + ") >/tmp/first 2>&1 & (" + child + ") >/tmp/second 2>&1 & wait", Seconds(400));
   EXPECT_THAT(machine.must_run("cat /tmp/first"), testing::HasSubstr("child: load: good"));
   EXPECT_THAT(machine.must_run("cat /tmp/second"), testing::HasSubstr("child: load: good"));
