@@ -6,7 +6,7 @@
 namespace bulkhead {
 
 Error Error::from_errno(std::string_view attempt, int number) {
-  return Error(std::string(attempt) + ": " + std::generic_category().message(number));
+  return Error(std::string(attempt) + ": " + std::generic_category().message(number), number);
 }
 
 }  // namespace bulkhead

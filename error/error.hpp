@@ -22,13 +22,19 @@ class [[nodiscard]] Error {
   static Error from_errno(std::string_view attempt, int number);
 
   /// The same error with what the caller was doing in front of it.
-  Error within(std::string_view attempt) const { return Error(std::string(attempt) + ": " + message_); }
+  Error within(std::string_view attempt) const { return Error(std::string(attempt) + ": " + message_, number_); }
+
+  /// The errno value that it began with; 0: with none. For callers that can do something about a certain one.
+  int number() const { return number_; }
 
   /// One line, without a full stop or a newline at its end.
   const std::string& message() const { return message_; }
 
  private:
+  Error(std::string message, int number) : message_(std::move(message)), number_(number) {}
+
   std::string message_;
+  int number_ = 0;
 };
 
 template <typename T = void>

@@ -23,6 +23,8 @@ class Packet {
   std::uint64_t transaction() const { return transaction_; }
   /// With the padding to 8 bytes, which cannot be told from it.
   std::span<const std::uint8_t> payload() const { return std::span(bytes_).subspan(payload_offset_); }
+  /// All of it, as `parse` took it.
+  std::span<const std::uint8_t> bytes() const { return bytes_; }
 
   /// Of a GPA-direct packet: the guest memory that goes with it.
   const GuestRanges& ranges() const { return ranges_; }
