@@ -12,14 +12,12 @@
 // machine's lock. A device neither locks nor waits. Nothing that a guest writes may crash it or make it grow.
 #pragma once
 
-#include <chrono>
 #include <cstdint>
-#include <functional>
-#include <memory>
 #include <span>
 #include <string_view>
 
 #include "abi/interrupt_message.hpp"
+#include "state/clock.hpp"
 #include "state/state_unit.hpp"
 
 namespace bulkhead::vdev {
@@ -74,24 +72,10 @@ class InterruptMessageSink {
   virtual void send(InterruptMessage message) = 0;
 };
 
-/// The machine's time in nanoseconds since it was made. It stands still while the machine is stopped.
-using Nanoseconds = std::chrono::duration<std::int64_t, std::nano>;
-
-/// Calls back once, at or after a moment of the machine's time. Destroying it disarms it.
-class Timer {
- public:
-  virtual ~Timer() = default;
-  /// Replaces what was armed before.
-  virtual void arm(Nanoseconds at) = 0;
-  virtual void disarm() = 0;
-};
-
-class Clock {
- public:
-  virtual ~Clock() = default;
-  virtual Nanoseconds now() const = 0;
-  virtual std::unique_ptr<Timer> make_timer(std::function<void()> callback) = 0;
-};
+using state::Clock;
+using state::Nanoseconds;
+using state::Timer;
+using state::WallClock;
 
 /// What a device can ask of the whole machine.
 class MachineControl {

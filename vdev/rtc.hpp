@@ -14,14 +14,6 @@
 
 namespace bulkhead::vdev {
 
-/// The host's time of day.
-class WallClock {
- public:
-  virtual ~WallClock() = default;
-  /// Nanoseconds since 1970-01-01 00:00 UTC.
-  virtual Nanoseconds now() const = 0;
-};
-
 /// What the firmware has noted of the machine in the battery-backed memory, in bytes.
 struct RtcMemorySizes {
   std::uint64_t below_4_gib = 0;

@@ -1,68 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What a device sees of its machine, in the hands of a test: a clock that the test moves, lines that remember.
+// What a device sees of its machine, in the hands of a test: lines that remember, a machine that notes what is asked of it.
 #pragma once
 
 #include <gtest/gtest.h>
 #include <algorithm>
-#include <map>
 #include <string>
 #include <vector>
 
+#include "tests/state/fake_clock.hpp"
 #include "vdev/device.hpp"
-#include "vdev/rtc.hpp"
 #include "vdev/uart16550.hpp"
 
 namespace bulkhead::vdev {
 
-class FakeClock final : public Clock {
- public:
-  Nanoseconds now() const override { return now_; }
-
-  std::unique_ptr<Timer> make_timer(std::function<void()> callback) override {
-    return std::make_unique<FakeTimer>(*this, std::move(callback));
-  }
-
-  /// Lets time pass; timers fire at their moments, in order.
-  void advance(Nanoseconds by) {
-    const Nanoseconds end = now_ + by;
-    while (!armed_.empty() && armed_.begin()->first <= end) {
-      auto [at, timer] = *armed_.begin();
-      armed_.erase(armed_.begin());
-      now_ = std::max(now_, at);
-      ++fired_;
-      timer->fire();
-    }
-    now_ = end;
-  }
-  /// The clock of another machine, or of this one long before.
-  void set(Nanoseconds now) { now_ = now; }
-  std::size_t armed_timers() const { return armed_.size(); }
-  std::size_t fired() const { return fired_; }
-
- private:
-  class FakeTimer final : public Timer {
-   public:
-    FakeTimer(FakeClock& clock, std::function<void()> callback) : clock_(clock), callback_(std::move(callback)) {}
-    ~FakeTimer() override { disarm(); }
-    void arm(Nanoseconds at) override {
-      disarm();
-      clock_.armed_.emplace(at, this);
-    }
-    void disarm() override {
-      std::erase_if(clock_.armed_, [this](const auto& entry) { return entry.second == this; });
-    }
-    void fire() { callback_(); }
-
-   private:
-    FakeClock& clock_;
-    std::function<void()> callback_;
-  };
-
-  Nanoseconds now_{0};
-  std::size_t fired_ = 0;
-  std::multimap<Nanoseconds, FakeTimer*> armed_;
-};
+using state::FakeClock;
+using state::FakeWallClock;
 
 class FakeLine final : public InterruptLine {
  public:
@@ -90,19 +43,6 @@ class FakeMachine final : public MachineControl {
   std::vector<std::string> power_offs;
   std::vector<std::string> panics;
   std::vector<std::uint32_t> exits;
-};
-
-/// The host's time of day goes with the fake clock, from a moment that the test gives.
-class FakeWallClock final : public WallClock {
- public:
-  FakeWallClock(const FakeClock& clock, std::int64_t seconds_since_1970)
-      : clock_(clock), begin_(std::chrono::seconds(seconds_since_1970)) {}
-  Nanoseconds now() const override { return begin_ + clock_.now(); }
-  void jump(Nanoseconds by) { begin_ += by; }
-
- private:
-  const FakeClock& clock_;
-  Nanoseconds begin_;
 };
 
 class FakeSerialBackend final : public SerialBackend {
