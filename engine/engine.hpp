@@ -20,6 +20,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <variant>
@@ -156,15 +157,20 @@ class Partition {
   virtual SynicStatus post_message(abi::VpIndex, abi::Sint, const abi::SynicMessage&) { return SynicStatus::Refused; }
   /// From any thread. Sets the event flag, 0 to 2047, and interrupts the VP if it was clear.
   virtual SynicStatus signal_event(abi::VpIndex, abi::Sint, std::uint16_t) { return SynicStatus::Refused; }
+  /// From any thread. The partition reference time in 100 ns, as the guest reads it; nothing if the engine cannot tell
+  /// (Capabilities::reference_time).
+  virtual std::optional<std::uint64_t> reference_time() const { return std::nullopt; }
 };
 
 struct Capabilities {
-  std::string name;             // "native", "kvm"
-  std::uint32_t maximum_vps;    // per partition
-  std::uint64_t tsc_frequency;  // Hz, of the guest; 0: not known
-  bool synic = false;           // partitions can have SynICs
-  bool saved_state = false;     // partitions can be saved and restored
-  bool dirty_pages = false;     // it can be noted which pages a guest writes
+  std::string name;              // "native", "kvm"
+  std::uint32_t maximum_vps;     // per partition
+  std::uint64_t tsc_frequency;   // Hz, of the guest; 0: not known
+  bool synic = false;            // partitions can have SynICs
+  bool saved_state = false;      // partitions can be saved and restored
+  bool dirty_pages = false;      // it can be noted which pages a guest writes
+  bool reference_time = false;   // Partition::reference_time tells it
+  bool discards_memory = false;  // what GuestMemory::discard gives back leaves the guest too
 };
 
 class Engine {

@@ -62,7 +62,7 @@ Result<std::unique_ptr<GuestMemory>> GuestMemory::allocate(std::span<const Range
   for (const auto& range : sorted) {
     auto bytes = reserve(range.base, range.size);
     if (!bytes) return std::unexpected(bytes.error());
-    memory->regions_.push_back({.base = range.base, .bytes = *bytes});
+    memory->regions_.push_back({.base = range.base, .bytes = *bytes, .at_start = range.at_start});
   }
   return memory;
 }
@@ -122,6 +122,36 @@ bool GuestMemory::write(GuestPhysicalAddress address, std::span<const std::uint8
     from = from.subspan(part->size());
   }
   return true;
+}
+
+Result<> GuestMemory::discard(GuestPhysicalAddress address, std::uint64_t size) {
+  if (address % kPageSize != 0 || size % kPageSize != 0 || !covers(address, size)) {
+    return fail(fmt::format("guest memory at {:#x} of {:#x} bytes is not all there to be discarded", address, size));
+  }
+  while (size > 0) {
+    const auto part = front_of(address, size);
+    if (madvise(part->data(), part->size(), MADV_DONTNEED) != 0) {
+      return std::unexpected(Error::from_errno("cannot give guest memory back", errno));
+    }
+    address += part->size();
+    size -= part->size();
+  }
+  return {};
+}
+
+std::uint64_t GuestMemory::resident_pages(GuestPhysicalAddress address, std::uint64_t size) const {
+  std::uint64_t count = 0;
+  std::vector<unsigned char> map;
+  while (size > 0) {
+    const auto part = front_of(address, size);
+    if (!part) return count;
+    map.assign(part->size() / kPageSize, 0);
+    if (mincore(part->data(), part->size(), map.data()) != 0) return count;
+    for (const unsigned char page : map) count += page & 1;
+    address += part->size();
+    size -= part->size();
+  }
+  return count;
 }
 
 }  // namespace bulkhead::engine

@@ -22,6 +22,8 @@ struct MemoryRegion {
   GuestPhysicalAddress base;
   std::span<std::uint8_t> bytes;
   bool writable = true;
+  /// False: room for memory that the machine may get later; it does not begin with it.
+  bool at_start = true;
 };
 
 class GuestMemory {
@@ -32,6 +34,7 @@ class GuestMemory {
   struct Range {
     GuestPhysicalAddress base;
     std::uint64_t size;
+    bool at_start = true;
   };
   static Result<std::unique_ptr<GuestMemory>> allocate(std::span<const Range> ranges);
 
@@ -57,6 +60,12 @@ class GuestMemory {
   /// the range is not memory.
   bool read(GuestPhysicalAddress address, std::span<std::uint8_t> to) const;
   bool write(GuestPhysicalAddress address, std::span<const std::uint8_t> from);
+
+  /// Gives the memory of [address, address + size), whole pages, back to the host: the guest finds zeros there. Only on
+  /// an engine that notices (Capabilities::discards_memory). Error: it is not all memory, or the kernel's.
+  Result<> discard(GuestPhysicalAddress address, std::uint64_t size);
+  /// How many of those pages take memory of the host. None where it is not memory.
+  std::uint64_t resident_pages(GuestPhysicalAddress address, std::uint64_t size) const;
 
  private:
   GuestMemory() = default;

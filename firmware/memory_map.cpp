@@ -16,7 +16,7 @@ constexpr std::uint64_t kSmallest = 2 << 20;
 Result<MemoryMap> build_memory_map(const engine::GuestMemory& memory) {
   MemoryMap map{{}, 0};
   for (const engine::MemoryRegion& region : memory.regions()) {
-    if (region.base == map.low_end && region.writable) map.low_end += region.bytes.size();
+    if (region.base == map.low_end && region.writable && region.at_start) map.low_end += region.bytes.size();
   }
   map.low_end = std::min(map.low_end, kFourGib);
   if (map.low_end < kSmallest) {
@@ -29,6 +29,7 @@ Result<MemoryMap> build_memory_map(const engine::GuestMemory& memory) {
       {kAcpiTables, kHighMemory - kAcpiTables, AddressRangeType::Reserved},
   };
   for (const engine::MemoryRegion& region : memory.regions()) {
+    if (!region.at_start) continue;
     const std::uint64_t base = std::max(region.base, kHighMemory);
     const std::uint64_t end = region.base + region.bytes.size();
     if (base >= end) continue;

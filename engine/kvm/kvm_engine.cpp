@@ -126,7 +126,9 @@ Result<std::unique_ptr<Engine>> open_engine_at(const char* path) {
                             .tsc_frequency = trial->tsc_frequency,
                             .synic = has_synic(extension),
                             .saved_state = saved_state,
-                            .dirty_pages = true};
+                            .dirty_pages = true,
+                            .reference_time = true,
+                            .discards_memory = true};
   auto host = std::make_shared<const KvmHost>(KvmHost{.cpuid = std::move(*cpuid),
                                                       .msrs = std::move(*msrs),
                                                       .run_size = static_cast<std::size_t>(run_size),

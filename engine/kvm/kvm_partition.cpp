@@ -69,6 +69,13 @@ SynicStatus KvmPartition::signal_event(abi::VpIndex vp, abi::Sint sint, std::uin
   return synic_ ? synic_->signal_event(vp, sint, flag) : SynicStatus::Refused;
 }
 
+std::optional<std::uint64_t> KvmPartition::reference_time() const {
+  // The guest's reference counter is KVM's own clock for the machine.
+  kvm_clock_data clock = {};
+  if (ioctl(machine_.get(), KVM_GET_CLOCK, &clock) < 0) return std::nullopt;
+  return clock.clock / 100;
+}
+
 Result<> KvmPartition::map_memory(GuestMemory& memory) {
   if (synic_) synic_->set_memory(memory);
   return memory_.map(memory);

@@ -36,6 +36,7 @@ class KvmPartition final : public Partition {
   void set_synic_listener(SynicListener* listener) override;
   SynicStatus post_message(abi::VpIndex vp, abi::Sint sint, const abi::SynicMessage& message) override;
   SynicStatus signal_event(abi::VpIndex vp, abi::Sint sint, std::uint16_t flag) override;
+  std::optional<std::uint64_t> reference_time() const override;
   Result<> freeze_time() override;
   Result<> thaw_time() override;
   Result<state::SavedUnit> save() override;
