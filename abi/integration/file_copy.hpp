@@ -23,13 +23,13 @@ struct FileCopyHeader {
 };
 static_assert(sizeof(FileCopyHeader) == 36);
 
-/// Characters of a name or a folder, the zero at the end included.
+/// UTF-16 units of a name or a folder, the zero at the end included.
 inline constexpr std::size_t kFileCopyPathLength = 260;
 
 struct [[gnu::packed]] FileCopyStart {
   FileCopyHeader header;
-  char16_t file_name[kFileCopyPathLength];
-  char16_t folder[kFileCopyPathLength];
+  std::uint8_t file_name[2 * kFileCopyPathLength];
+  std::uint8_t folder[2 * kFileCopyPathLength];
   std::uint32_t flags;
   std::uint64_t size;
 };
