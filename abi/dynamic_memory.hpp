@@ -44,7 +44,6 @@ enum class MessageType : std::uint16_t {
   UnballoonResponse = 9,
   HotAddRequest = 10,
   HotAddResponse = 11,
-  Information = 12,
 };
 
 struct Header {
@@ -128,12 +127,12 @@ struct UnballoonRequest {
 };
 static_assert(sizeof(UnballoonRequest) == 16);
 
+/// A second range may follow: the region that the guest shall make ready for more. We leave that to the guest.
 struct HotAddRequest {
   Header header;
   PageRange memory;
-  PageRange region;  // aligned as the guest wants it, with the memory in it
 };
-static_assert(sizeof(HotAddRequest) == 24);
+static_assert(sizeof(HotAddRequest) == 16);
 
 struct HotAddResponse {
   Header header;
@@ -141,17 +140,6 @@ struct HotAddResponse {
   std::uint32_t result;      // 1, with no page added: never again; 0: perhaps later
 };
 static_assert(sizeof(HotAddResponse) == 16);
-
-/// A value follows.
-struct Information {
-  static constexpr std::uint32_t kMaximumPageCount = 0;
-
-  Header header;
-  std::uint64_t reserved;
-  std::uint32_t information_size;  // of the rest
-  std::uint32_t type;
-  std::uint32_t value_size;
-};
 
 /// Bytes of the largest message of either side.
 inline constexpr std::size_t kMaximumMessageSize = 4096;
