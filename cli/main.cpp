@@ -9,6 +9,7 @@
 
 #include "cli/disk_command.hpp"
 #include "cli/host_command.hpp"
+#include "cli/machine_commands.hpp"
 #include "cli/run_command.hpp"
 #include "worker/ending.hpp"
 
@@ -34,10 +35,23 @@ void add_run(CLI::App& app, RunOptions& options, int& status) {
   run->add_option("--on-reset", options.on_reset, "What a reset or triple fault does: exit or restart")
       ->capture_default_str()
       ->check(CLI::IsMember({"exit", "restart"}));
-  run->add_option("--name", options.name, "A name for messages")->capture_default_str();
+  run->add_option("--name", options.name, "Its name, by which other commands find it")->capture_default_str();
+  run->add_flag("--vmbus", options.vmbus, "Give the guest a VMBus, with the integration services");
+  run->add_option("--integration", options.integration,
+                  "The integration services: all, none, or some of heartbeat, shutdown, time-synchronization, "
+                  "key-value-exchange, volume-snapshot, file-copy, divided by commas");
+  run->add_option("--memory-minimum", options.memory_minimum, "Dynamic memory: the least; as --memory if not given");
+  run->add_option("--memory-maximum", options.memory_maximum, "Dynamic memory: the most; as --memory if not given");
+  run->add_option("--memory-buffer", options.memory_buffer, "Dynamic memory: percent more than is needed (20)")
+      ->check(CLI::Range(0, 2000));
+  run->add_option("--memory-weight", options.memory_weight, "Dynamic memory: 0 to 10000, who gets it first (5000)")
+      ->check(CLI::Range(0, 10000));
   run->add_flag("--debug-exit", options.debug_exit,
                 "Give the guest the port 0x501: a write of V ends the machine with the status 2V+1");
-  run->callback([&options, &status] { status = run_machine(options); });
+  run->callback([run, &options, &status] {
+    options.named = run->count("--name") > 0;
+    status = run_machine(options);
+  });
 }
 
 void add_host(CLI::App& app, bool& as_json, int& status) {
@@ -57,6 +71,7 @@ int run(int count, char** values) {
   add_run(app, options, status);
   add_host(app, as_json, status);
   add_disk(app, status);
+  add_machine_commands(app, status);
   try {
     app.parse(count, values);
   } catch (const CLI::Success& asked_for_help) {

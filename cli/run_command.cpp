@@ -15,6 +15,7 @@
 #include "cli/size.hpp"
 #include "cli/terminal.hpp"
 #include "cli/worker_process.hpp"
+#include "worker/control/endpoint.hpp"
 #include "worker/ending.hpp"
 
 namespace bulkhead::cli {
@@ -53,7 +54,47 @@ Result<Console> open_console(const std::string& choice) {
   return Console{engine::FileDescriptor(ends[0]), engine::FileDescriptor(ends[1])};
 }
 
-Result<WorkerProcess> start_worker(const RunOptions& options, engine::FileDescriptor console) {
+Result<std::uint64_t> size_option(const char* name, const std::string& text) {
+  auto size = parse_size(text);
+  if (!size) return std::unexpected(size.error().within(name));
+  return size;
+}
+
+Result<> add_dynamic_memory(const RunOptions& options, worker::CommandLine& settings) {
+  if (options.memory_minimum.empty() && options.memory_maximum.empty()) {
+    if (!options.memory_buffer && !options.memory_weight) return {};
+    return fail("--memory-buffer and --memory-weight need --memory-minimum or --memory-maximum");
+  }
+  auto& memory = settings.dynamic_memory.emplace();
+  memory.minimum = memory.maximum = settings.memory_size;
+  if (!options.memory_minimum.empty()) {
+    auto size = size_option("--memory-minimum", options.memory_minimum);
+    if (!size) return std::unexpected(size.error());
+    memory.minimum = *size;
+  }
+  if (!options.memory_maximum.empty()) {
+    auto size = size_option("--memory-maximum", options.memory_maximum);
+    if (!size) return std::unexpected(size.error());
+    memory.maximum = *size;
+  }
+  memory.buffer_percent = options.memory_buffer.value_or(memory.buffer_percent);
+  memory.weight = options.memory_weight.value_or(memory.weight);
+  return {};
+}
+
+Result<> add_services(const RunOptions& options, worker::CommandLine& settings) {
+  if (!options.integration.empty()) {
+    auto choice = worker::parse_integration_choice(options.integration);
+    if (!choice) return std::unexpected(choice.error().within("--integration"));
+    settings.integration = *choice;
+  }
+  if (auto added = add_dynamic_memory(options, settings); !added) return added;
+  settings.vmbus = options.vmbus || !options.integration.empty() || settings.dynamic_memory.has_value();
+  return {};
+}
+
+Result<WorkerProcess> start_worker(const RunOptions& options, engine::FileDescriptor console,
+                                   worker::control::Endpoint endpoint) {
   worker::CommandLine settings;
   settings.name = options.name;
   settings.engine = options.engine;
@@ -61,9 +102,10 @@ Result<WorkerProcess> start_worker(const RunOptions& options, engine::FileDescri
   settings.kernel_arguments = options.arguments;
   settings.debug_exit = options.debug_exit;
   settings.restart_on_reset = options.on_reset == "restart";
-  auto memory = parse_size(options.memory);
-  if (!memory) return std::unexpected(memory.error().within("--memory"));
+  auto memory = size_option("--memory", options.memory);
+  if (!memory) return std::unexpected(memory.error());
   settings.memory_size = *memory;
+  if (auto added = add_services(options, settings); !added) return std::unexpected(added.error());
 
   WorkerFiles files;
   auto kernel = open_image(options.kernel);
@@ -75,10 +117,26 @@ Result<WorkerProcess> start_worker(const RunOptions& options, engine::FileDescri
     files.initrd = std::move(*initrd);
   }
   files.com1 = std::move(console);
+  files.control = std::move(endpoint.listener);
+  files.name_lock = std::move(endpoint.lock);
   auto program = find_worker_program();
   if (!program) return std::unexpected(program.error());
   return WorkerProcess::start(*program, std::move(settings), std::move(files));
 }
+
+/// The name of the control socket in the file system: it goes when the machine has ended.
+class SocketPath {
+ public:
+  explicit SocketPath(std::string path) : path_(std::move(path)) {}
+  SocketPath(const SocketPath&) = delete;
+  SocketPath& operator=(const SocketPath&) = delete;
+  ~SocketPath() {
+    if (!path_.empty()) unlink(path_.c_str());
+  }
+
+ private:
+  std::string path_;
+};
 
 int refuse(const RunOptions& options, const std::string& why) {
   fmt::print(stderr, "bulkhead: cannot start '{}': {}\n", options.name, why);
@@ -92,7 +150,14 @@ int run_machine(const RunOptions& options) {
   if (!console) return refuse(options, console.error().within("--console").message());
   const bool has_console = console->user.is_open();
   const bool at_terminal = has_console && is_foreground_terminal(STDIN_FILENO);
-  auto started = start_worker(options, std::move(console->guest));
+  worker::control::Endpoint endpoint;
+  if (options.named) {
+    auto made = worker::control::make_endpoint(options.name);
+    if (!made) return refuse(options, made.error().message());
+    endpoint = std::move(*made);
+  }
+  const SocketPath socket(endpoint.path);
+  auto started = start_worker(options, std::move(console->guest), std::move(endpoint));
   if (!started) return refuse(options, started.error().message());
 
   if (at_terminal) fmt::print(stderr, "bulkhead: console of '{}'; Ctrl-] leaves and ends it\n", options.name);

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 
 namespace bulkhead::cli {
@@ -11,6 +12,7 @@ namespace bulkhead::cli {
 /// As the user gave them.
 struct RunOptions {
   std::string name = "vm";
+  bool named = false;  // by the user: the machine has a control socket of this name
   std::string memory = "512M";
   std::uint32_t vps = 1;
   std::string kernel;
@@ -20,6 +22,12 @@ struct RunOptions {
   std::string engine = "auto";
   std::string on_reset = "exit";  // or "restart"
   bool debug_exit = false;
+  bool vmbus = false;          // also if any of the following is there
+  std::string integration;     // services, as worker/integration_choice.hpp has them; empty: all
+  std::string memory_minimum;  // empty, as the following: as at the start
+  std::string memory_maximum;
+  std::optional<std::uint32_t> memory_buffer;  // percent
+  std::optional<std::uint32_t> memory_weight;
 };
 
 /// Gives the exit status of worker/ending.hpp, after one line on standard error that says the same.

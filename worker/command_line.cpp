@@ -38,6 +38,28 @@ Result<> take_choice(std::string_view option, std::string_view text, std::initia
 /// Sets what `option` with `value` means. Flags take no value; `is_flag` tells which they are.
 bool is_flag(std::string_view option) { return option == "--debug-exit" || option == "--vmbus"; }
 
+/// The settings of dynamic memory, which any of its options asks for.
+DynamicMemorySettings& dynamic_memory(CommandLine& line) {
+  if (!line.dynamic_memory) line.dynamic_memory.emplace();
+  return *line.dynamic_memory;
+}
+
+Result<> take_integration(CommandLine& line, std::string_view value) {
+  auto choice = parse_integration_choice(value);
+  if (!choice) return std::unexpected(choice.error().within("--integration"));
+  line.integration = *choice;
+  return {};
+}
+
+Result<> apply_memory(CommandLine& line, std::string_view option, std::string_view value) {
+  auto& memory = dynamic_memory(line);
+  if (option == "--memory-minimum") return take_number<std::uint64_t>(option, value, UINT64_MAX, memory.minimum);
+  if (option == "--memory-maximum") return take_number<std::uint64_t>(option, value, UINT64_MAX, memory.maximum);
+  if (option == "--memory-buffer") return take_number<std::uint32_t>(option, value, 2000, memory.buffer_percent);
+  if (option == "--memory-weight") return take_number<std::uint32_t>(option, value, 10000, memory.weight);
+  return fail(fmt::format("unknown option '{}'", option));
+}
+
 Result<> apply(CommandLine& line, std::string_view option, std::string_view value) {
   if (option == "--name") return line.name = value, Result<>();
   if (option == "--engine") {
@@ -54,6 +76,9 @@ Result<> apply(CommandLine& line, std::string_view option, std::string_view valu
   if (option == "--report-fd") return take_number<int>(option, value, INT_MAX, line.report_fd);
   if (option == "--debug-exit") return line.debug_exit = true, Result<>();
   if (option == "--vmbus") return line.vmbus = true, Result<>();
+  if (option == "--integration") return take_integration(line, value);
+  if (option == "--control-fd") return take_number<int>(option, value, INT_MAX, line.control_fd);
+  if (option.starts_with("--memory-")) return apply_memory(line, option, value);
   if (option == "--on-reset") {
     line.restart_on_reset = value == "restart";
     return take_choice(option, value, {"exit", "restart"});
@@ -80,8 +105,18 @@ std::vector<std::string> to_arguments(const CommandLine& line) {
   add_descriptor("--com1-fd", line.com1_fd);
   add_descriptor("--com2-fd", line.com2_fd);
   add_descriptor("--report-fd", line.report_fd);
+  add_descriptor("--control-fd", line.control_fd);
   if (line.debug_exit) arguments.push_back("--debug-exit");
   if (line.vmbus) arguments.push_back("--vmbus");
+  if (line.integration != IntegrationChoice{}) {
+    arguments.insert(arguments.end(), {"--integration", to_text(line.integration)});
+  }
+  if (const auto& memory = line.dynamic_memory) {
+    arguments.insert(
+        arguments.end(),
+        {"--memory-minimum", std::to_string(memory->minimum), "--memory-maximum", std::to_string(memory->maximum),
+         "--memory-buffer", std::to_string(memory->buffer_percent), "--memory-weight", std::to_string(memory->weight)});
+  }
   return arguments;
 }
 
@@ -100,6 +135,11 @@ Result<CommandLine> parse(std::span<const std::string> arguments) {
   }
   if (line.memory_size == 0) return fail("--memory is missing");
   if (line.kernel_fd < 0) return fail("--kernel-fd is missing");
+  if (auto& memory = line.dynamic_memory) {
+    // What is not said is what the machine starts with.
+    if (memory->minimum == 0) memory->minimum = line.memory_size;
+    if (memory->maximum == 0) memory->maximum = line.memory_size;
+  }
   return line;
 }
 

@@ -12,6 +12,8 @@
 #include <vector>
 
 #include "error/error.hpp"
+#include "worker/dynamic_memory_settings.hpp"
+#include "worker/integration_choice.hpp"
 
 namespace bulkhead::worker {
 
@@ -28,6 +30,9 @@ struct CommandLine {
   std::optional<int> report_fd;
   bool debug_exit = false;
   bool vmbus = false;
+  IntegrationChoice integration = {};                        // with vmbus
+  std::optional<DynamicMemorySettings> dynamic_memory = {};  // with vmbus; none: the memory does not change
+  std::optional<int> control_fd;                             // a unix socket that listens
   bool restart_on_reset = false;
 
   bool operator==(const CommandLine&) const = default;

@@ -15,6 +15,7 @@ namespace bulkhead::worker {
 namespace {
 
 constexpr std::uint64_t kMiB = std::uint64_t{1} << 20;
+constexpr abi::vmbus::ChannelId kDynamicMemoryChannel{1024};
 
 vdev::RtcMemorySizes split(std::uint64_t memory_size) {
   const std::uint64_t low = std::min(memory_size, firmware::kLowMemoryLimit);
@@ -41,6 +42,7 @@ Result<std::unique_ptr<Machine>> Machine::create(boost::asio::io_context& event_
   if (auto made = machine->make_memory(); !made) return std::unexpected(made.error());
   if (auto made = machine->make_motherboard(); !made) return std::unexpected(made.error());
   if (auto made = machine->make_vmbus(); !made) return std::unexpected(made.error());
+  if (auto made = machine->make_dynamic_memory(); !made) return std::unexpected(made.error());
   if (auto booted = machine->boot(); !booted) return std::unexpected(booted.error());
   return machine;
 }
@@ -56,9 +58,9 @@ Result<> Machine::make_memory() {
   const std::uint64_t size = settings_.memory_size;
   if (size < kMiB || size % kMiB != 0) return fail("the memory size must be a multiple of 1 MiB");
   if (auto available = check_memory_is_available(size); !available) return available;
-  const auto sizes = split(size);
-  std::vector<engine::GuestMemory::Range> ranges{{0, sizes.below_4_gib}};
-  if (sizes.above_4_gib > 0) ranges.push_back({firmware::kFourGib, sizes.above_4_gib});
+  const std::uint64_t maximum = settings_.dynamic_memory ? settings_.dynamic_memory->maximum : size;
+  if (maximum < size) return fail("the most memory is less than that at the start");
+  const auto ranges = memory_ranges(size, maximum);
   auto memory = engine::GuestMemory::allocate(ranges);
   if (!memory) return std::unexpected(memory.error());
   memory_ = std::move(*memory);
@@ -82,7 +84,35 @@ Result<> Machine::make_vmbus() {
     return fail(fmt::format("VMBus needs SynICs, which the {} engine does not have here", engine_.capabilities().name));
   }
   vmbus_ = std::make_unique<VmbusHost>(lock_, *memory_, settings_.vp_count);
-  return motherboard_->units().add(vmbus_->bus());
+  if (auto added = motherboard_->units().add(vmbus_->bus()); !added) return added;
+  IntegrationObserver& observer = *this;
+  const bool tells_time = engine_.capabilities().reference_time;
+  integration_ =
+      std::make_unique<IntegrationServices>(settings_.integration, motherboard_->clock(), motherboard_->wall_clock(),
+                                            tells_time ? vmbus_.get() : nullptr, observer);
+  return integration_->offer(vmbus_->bus(), motherboard_->units());
+}
+
+Result<> Machine::make_dynamic_memory() {
+  if (!settings_.dynamic_memory) return {};
+  if (!vmbus_) return fail("dynamic memory needs a VMBus");
+  if (!engine_.capabilities().discards_memory) {
+    return fail(
+        fmt::format("dynamic memory needs an engine that can take memory back from a guest, which the {} engine "
+                    "cannot yet",
+                    engine_.capabilities().name));
+  }
+  const auto limits = memory_limits(settings_.memory_size, *settings_.dynamic_memory);
+  if (!limits) return std::unexpected(limits.error());
+  memory_port_.emplace(*memory_);
+  dynamic_memory_ = std::make_unique<vsp::memory::DynamicMemory>(
+      motherboard_->clock(), memory_port_->account(), *limits, *memory_port_, [this] {
+        const std::uint64_t bytes = dynamic_memory_->account().assigned() * 4096;
+        tell_observer([bytes](MachineObserver& observer) { observer.memory_changed(bytes); });
+      });
+  auto offered = vmbus_->bus().offer(vsp::memory::DynamicMemory::offer(), *dynamic_memory_, kDynamicMemoryChannel);
+  if (!offered) return std::unexpected(offered.error());
+  return motherboard_->units().add(*dynamic_memory_, {"clock", "vmbus"});
 }
 
 Result<std::vector<engine::RegisterAssignment>> Machine::load_kernel() {
@@ -126,7 +156,12 @@ Result<> Machine::start() {
     motherboard_->interrupts().connect(*partition_, processors_.front()->vp());
     if (vmbus_) vmbus_->connect(*partition_);
     motherboard_->units().start();
+    started_at_ = motherboard_->clock().now();
   }
+  return run_processors();
+}
+
+Result<> Machine::run_processors() {
   for (auto& processor : processors_) {
     if (auto started = processor->start(); !started) {
       take_down();
@@ -136,9 +171,45 @@ Result<> Machine::start() {
   return {};
 }
 
-void Machine::take_down() {
+void Machine::stop_processors() {
   for (auto& processor : processors_) processor->request_stop();
   for (auto& processor : processors_) processor->stop();
+}
+
+Result<> Machine::pause() {
+  {
+    std::lock_guard lock(lock_);
+    if (paused_) return fail("the machine is paused already");
+    if (requested_) return fail("the machine is just ending or restarting");
+  }
+  stop_processors();
+  {
+    std::lock_guard lock(lock_);
+    motherboard_->units().stop();
+    paused_ = true;
+  }
+  observer_.paused();
+  return {};
+}
+
+Result<> Machine::resume() {
+  {
+    std::lock_guard lock(lock_);
+    if (!paused_) return fail("the machine is not paused");
+    if (requested_) return fail("the machine is just ending or restarting");
+    motherboard_->units().start();
+    paused_ = false;
+  }
+  if (auto running = run_processors(); !running) {
+    end(running.error().message());
+    return running;
+  }
+  observer_.resumed();
+  return {};
+}
+
+void Machine::take_down() {
+  stop_processors();
   std::lock_guard lock(lock_);
   if (motherboard_) {
     motherboard_->units().stop();
@@ -154,6 +225,8 @@ Result<> Machine::restart() {
     std::lock_guard lock(lock_);
     motherboard_->units().reset();
     requested_.reset();
+    paused_ = false;
+    ++restarts_;
   }
   if (auto booted = boot(); !booted) return booted;
   return start();
@@ -162,6 +235,43 @@ Result<> Machine::restart() {
 void Machine::end(std::string why) {
   std::lock_guard lock(lock_);
   request({.kind = EndingKind::Stopped, .detail = std::move(why)});
+}
+
+void Machine::turn_off() {
+  std::lock_guard lock(lock_);
+  request({.kind = EndingKind::PoweredOff, .detail = "from outside"});
+}
+
+void Machine::reset() {
+  std::lock_guard lock(lock_);
+  request({.kind = EndingKind::Reset, .detail = "from outside"});
+}
+
+control::MachineFacts Machine::facts() {
+  std::lock_guard lock(lock_);
+  const auto uptime = motherboard_->clock().now() - started_at_;
+  return {.name = settings_.name,
+          .engine = engine_.capabilities().name,
+          .vp_count = settings_.vp_count,
+          .memory_size = settings_.memory_size,
+          .paused = paused_,
+          .uptime_milliseconds = static_cast<std::uint64_t>(uptime / std::chrono::milliseconds(1)),
+          .restarts = restarts_};
+}
+
+template <typename Function>
+void Machine::tell_observer(Function function) {
+  boost::asio::post(event_loop_, [this, function, alive = std::weak_ptr<bool>(alive_)] {
+    if (!alive.expired()) function(observer_);
+  });
+}
+
+void Machine::heartbeat_changed(vsp::integration::HeartbeatState state) {
+  tell_observer([state](MachineObserver& observer) { observer.heartbeat_changed(state); });
+}
+
+void Machine::file_systems_let_go() {
+  tell_observer([](MachineObserver& observer) { observer.file_systems_let_go(); });
 }
 
 void Machine::inspect(state::Inspection& node) {

@@ -3,7 +3,7 @@
 // One virtual machine: a worker's whole business.
 //
 //                          ┌───────────────────────────── Machine ─────────────────────────────┐
-//   event loop thread ─────┤ serial ports, timers, start, stop, restart, end                   │
+//   event loop thread ─────┤ serial ports, timers, start, pause, restart, end, control socket  │
 //                          │        │                                                          │
 //                          │   machine's lock ──▶ Motherboard: devices, interrupt controllers  │
 //                          │        │                                                          │
@@ -13,6 +13,7 @@
 // Its life:   create ── start ──▶ running ──▶ ended (powered off, reset, triple fault …)
 //                                 ▲     │
 //                                 └─────┘ reset or triple fault, where the settings say "restart"
+//                              pause ⇅ resume
 //
 // What a guest asks for in a device access (a reset, say) only leaves a note and calls the processors off; the event
 // loop then joins their threads and does it. A restart makes a new partition, so that nothing of the old one is left
@@ -31,7 +32,10 @@
 #include "engine/engine.hpp"
 #include "engine/file_descriptor.hpp"
 #include "engine/guest_memory.hpp"
+#include "worker/control/controlled_machine.hpp"
 #include "worker/ending.hpp"
+#include "worker/integration_services.hpp"
+#include "worker/machine_memory.hpp"
 #include "worker/motherboard.hpp"
 #include "worker/processor_thread.hpp"
 #include "worker/vmbus_host.hpp"
@@ -39,6 +43,7 @@
 namespace bulkhead::worker {
 
 struct MachineSettings {
+  std::string name = "vm";
   std::uint64_t memory_size = 0;  // bytes
   std::uint32_t vp_count = 1;
   engine::FileDescriptor kernel;
@@ -47,7 +52,9 @@ struct MachineSettings {
   engine::FileDescriptor com1;  // may be none
   engine::FileDescriptor com2;
   bool debug_exit = false;
-  bool vmbus = false;  // needs an engine with SynICs
+  bool vmbus = false;                                        // needs an engine with SynICs
+  IntegrationChoice integration = {};                        // with a VMBus
+  std::optional<DynamicMemorySettings> dynamic_memory = {};  // with a VMBus
   bool restart_on_reset = false;
 };
 
@@ -56,12 +63,21 @@ class MachineObserver {
  public:
   virtual ~MachineObserver() = default;
   virtual void restarted(const std::string& why) = 0;
+  virtual void paused() {}
+  virtual void resumed() {}
+  virtual void heartbeat_changed(vsp::integration::HeartbeatState) {}
+  virtual void file_systems_let_go() {}
+  /// Bytes that the machine now has.
+  virtual void memory_changed(std::uint64_t) {}
   /// The last that is heard of the machine: its processors have stopped and its serial ports are flushed.
   virtual void ended(const Ending& ending) = 0;
 };
 
 /// To be made, called and destroyed on the event loop's thread, or while that does not run.
-class Machine final : private ExitHandler, private vdev::MachineControl {
+class Machine final : public control::ControlledMachine,
+                      private ExitHandler,
+                      private vdev::MachineControl,
+                      private IntegrationObserver {
  public:
   /// Makes the machine and loads its kernel. Errors: more processors than the engine has, not enough memory, no kernel,
   /// and what the engine says. The engine, the observer and the event loop must live longer.
@@ -74,8 +90,17 @@ class Machine final : private ExitHandler, private vdev::MachineControl {
   /// Ends the machine from outside; `why` goes into the ending.
   void end(std::string why);
 
+  // control::ControlledMachine
+  control::MachineFacts facts() override;
   /// The live tree of the state of all units.
-  void inspect(state::Inspection& node);
+  void inspect(state::Inspection& node) override;
+  Result<> pause() override;
+  Result<> resume() override;
+  void turn_off() override;
+  void reset() override;
+  std::unique_lock<std::mutex> hold() override { return std::unique_lock(lock_); }
+  IntegrationServices* integration() override { return integration_.get(); }
+  vsp::memory::DynamicMemory* dynamic_memory() override { return dynamic_memory_.get(); }
 
  private:
   Machine(boost::asio::io_context& event_loop, engine::Engine& engine, MachineObserver& observer,
@@ -85,9 +110,12 @@ class Machine final : private ExitHandler, private vdev::MachineControl {
   Result<> make_memory();
   Result<> make_motherboard();
   Result<> make_vmbus();
+  Result<> make_dynamic_memory();
   Result<> boot();
   Result<> make_partition();
   Result<std::vector<engine::RegisterAssignment>> load_kernel();
+  Result<> run_processors();
+  void stop_processors();
   void take_down();
   Result<> restart();
 
@@ -99,6 +127,13 @@ class Machine final : private ExitHandler, private vdev::MachineControl {
   void request_power_off(std::string_view why) override;
   void request_exit(std::uint32_t value) override;
   void report_panic(std::string_view how) override;
+
+  // IntegrationObserver
+  void heartbeat_changed(vsp::integration::HeartbeatState state) override;
+  void file_systems_let_go() override;
+  /// Calls the observer on the event loop.
+  template <typename Function>
+  void tell_observer(Function function);
 
   /// With the lock held. The first request counts; it ends the current run of the processors.
   void request(Ending ending);
@@ -114,9 +149,16 @@ class Machine final : private ExitHandler, private vdev::MachineControl {
 
   std::mutex lock_;
   std::optional<Ending> requested_;
+  bool paused_ = false;
+  std::uint64_t restarts_ = 0;
+  state::Nanoseconds started_at_{0};  // of the machine's time
   std::unique_ptr<engine::GuestMemory> memory_;
-  std::unique_ptr<VmbusHost> vmbus_;  // or none
   std::unique_ptr<Motherboard> motherboard_;
+  // What uses the clock goes before it, and the bus before those that it calls.
+  std::unique_ptr<IntegrationServices> integration_;            // with a VMBus
+  std::optional<MachineMemoryPort> memory_port_;                // of the following
+  std::unique_ptr<vsp::memory::DynamicMemory> dynamic_memory_;  // or none
+  std::unique_ptr<VmbusHost> vmbus_;                            // or none
   std::unique_ptr<engine::Partition> partition_;
   std::vector<std::unique_ptr<ProcessorThread>> processors_;
   std::shared_ptr<bool> alive_;  // a request may still be queued when the machine has gone

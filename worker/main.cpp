@@ -10,9 +10,12 @@
 #include <boost/asio/signal_set.hpp>
 #include <csignal>
 #include <cstdio>
+#include <optional>
 
 #include "engine/select.hpp"
 #include "worker/command_line.hpp"
+#include "worker/control/commands.hpp"
+#include "worker/control/server.hpp"
 #include "worker/machine.hpp"
 #include "worker/report.hpp"
 
@@ -23,22 +26,42 @@ engine::FileDescriptor take(const std::optional<int>& number) {
   return number ? engine::FileDescriptor(*number) : engine::FileDescriptor();
 }
 
-/// Reports what becomes of the machine, and ends the event loop with it.
+/// Reports what becomes of the machine, also to the clients of its control socket, and ends the event loop with it.
 class Observer final : public MachineObserver {
  public:
   Observer(boost::asio::io_context& event_loop, Reporter& reporter) : event_loop_(event_loop), reporter_(reporter) {}
 
-  void restarted(const std::string& why) override { reporter_.restarted(why); }
+  /// The server of the control socket, as long as there is one.
+  void set_server(control::Server* server) { server_ = server; }
+
+  void restarted(const std::string& why) override {
+    reporter_.restarted(why);
+    broadcast({{"event", "restarted"}, {"why", why}});
+  }
+  void paused() override { broadcast({{"event", "paused"}}); }
+  void resumed() override { broadcast({{"event", "resumed"}}); }
+  void heartbeat_changed(vsp::integration::HeartbeatState state) override {
+    broadcast({{"event", "heartbeat"}, {"state", to_text(state)}});
+  }
+  void file_systems_let_go() override { broadcast({{"event", "thawed"}, {"why", "time limit"}}); }
+  void memory_changed(std::uint64_t bytes) override { broadcast({{"event", "memory"}, {"assigned", bytes}}); }
   void ended(const Ending& ending) override {
     ending_ = ending;
+    broadcast(
+        {{"event", "ended"}, {"how", word(ending.kind)}, {"detail", ending.detail}, {"status", exit_status(ending)}});
     event_loop_.stop();
   }
 
   const Ending& ending() const { return ending_; }
 
  private:
+  void broadcast(const control::Json& event) {
+    if (server_ != nullptr) server_->broadcast(event);
+  }
+
   boost::asio::io_context& event_loop_;
   Reporter& reporter_;
+  control::Server* server_ = nullptr;
   Ending ending_{EndingKind::Stopped, ""};
 };
 
@@ -49,7 +72,8 @@ Ending run_machine(const CommandLine& line, Reporter& reporter) {
   boost::asio::io_context event_loop(1);
   Observer observer(event_loop, reporter);
   auto machine = Machine::create(event_loop, **engine, observer,
-                                 {.memory_size = line.memory_size,
+                                 {.name = line.name,
+                                  .memory_size = line.memory_size,
                                   .vp_count = line.vp_count,
                                   .kernel = engine::FileDescriptor(line.kernel_fd),
                                   .initrd = take(line.initrd_fd),
@@ -58,6 +82,8 @@ Ending run_machine(const CommandLine& line, Reporter& reporter) {
                                   .com2 = take(line.com2_fd),
                                   .debug_exit = line.debug_exit,
                                   .vmbus = line.vmbus,
+                                  .integration = line.integration,
+                                  .dynamic_memory = line.dynamic_memory,
                                   .restart_on_reset = line.restart_on_reset});
   if (!machine) return {EndingKind::NotStarted, machine.error().message()};
 
@@ -65,6 +91,12 @@ Ending run_machine(const CommandLine& line, Reporter& reporter) {
   signals.async_wait([&](const boost::system::error_code& error, int number) {
     if (!error) (*machine)->end(fmt::format("signal {}", sigabbrev_np(number)));
   });
+  control::Commands commands(event_loop, **machine);
+  std::optional<control::Server> server;
+  if (line.control_fd) {
+    server.emplace(event_loop, take(line.control_fd), commands);
+    observer.set_server(&*server);
+  }
   if (auto started = (*machine)->start(); !started) return {EndingKind::NotStarted, started.error().message()};
   reporter.started((*engine)->capabilities().name);
   event_loop.run();

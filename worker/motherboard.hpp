@@ -59,6 +59,8 @@ class Motherboard {
   MmioMap& mmio() { return mmio_; }
   UnitTree& units() { return units_; }
   InterruptBus& interrupts() { return interrupts_; }
+  MachineClock& clock() { return clock_; }
+  const vdev::WallClock& wall_clock() const { return wall_clock_; }
   vdev::IoApic& ioapic() { return ioapic_; }
   vdev::Pic& pic() { return pic_; }
   vdev::PowerManagement& power_management() { return power_management_; }

@@ -12,10 +12,13 @@
 
 #include "engine/engine.hpp"
 #include "vmbus/bus.hpp"
+#include "vsp/integration/time_synchronization.hpp"
 
 namespace bulkhead::worker {
 
-class VmbusHost final : private vmbus::SynicPort, private engine::SynicListener {
+class VmbusHost final : public vsp::integration::ReferenceTime,
+                        private vmbus::SynicPort,
+                        private engine::SynicListener {
  public:
   VmbusHost(std::mutex& machine_lock, const engine::GuestMemory& memory, std::uint32_t vp_count)
       : machine_lock_(machine_lock), bus_(memory, *this, vp_count) {}
@@ -28,6 +31,10 @@ class VmbusHost final : private vmbus::SynicPort, private engine::SynicListener 
     partition.set_synic_listener(this);
   }
   void disconnect() { partition_ = nullptr; }
+
+  std::optional<std::uint64_t> reference_time() const override {
+    return partition_ != nullptr ? partition_->reference_time() : std::nullopt;
+  }
 
  private:
   vmbus::PostStatus post_message(abi::VpIndex vp, abi::Sint sint, const abi::SynicMessage& message) override;
