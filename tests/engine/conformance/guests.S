@@ -464,29 +464,7 @@ GUEST survivor
 	movabsq	$0x0123456789abcdef, %rax
 	movq	%rax, %xmm9
 	pslldq	$8, %xmm9
-	movq	%rax, 0x100200
-	movq	%rax, 0x100208
-	notq	%rax
-	movq	%rax, 0x100210
-	movq	%rax, 0x100218
-	movl	$1, %eax
-	xorl	%ebp, %ebp
-	movq	%rbx, %rsi
-	cpuid
-	movq	%rsi, %rbx
-	andl	$0x14000000, %ecx		/* XSAVE, AVX */
-	cmpl	$0x14000000, %ecx
-	jne	1f
-	movl	$1, %ebp
-	movq	%cr4, %rax
-	orl	$0x40000, %eax
-	movq	%rax, %cr4
-	xorl	%ecx, %ecx
-	xorl	%edx, %edx
-	movl	$7, %eax
-	xsetbv
-	vmovups	0x100200, %ymm7
-1:	movl	$0x40000020, %ecx		/* the reference counter, then the time stamp counter */
+	movl	$0x40000020, %ecx		/* the reference counter, then the time stamp counter */
 	rdmsr
 	movl	%eax, 0x100000
 	movl	%edx, 0x100004
@@ -524,7 +502,6 @@ GUEST survivor
 	movl	%eax, 0x100174
 	movl	0x380(%rbx), %eax
 	movl	%eax, 0x100178
-	movl	%ebp, 0x10017c
 	movl	$0x40000020, %ecx
 	rdmsr
 	movl	%eax, 0x100180
@@ -532,10 +509,7 @@ GUEST survivor
 	rdtsc
 	movl	%eax, 0x100188
 	movl	%edx, 0x10018c
-	testl	%ebp, %ebp
-	jz	1f
-	vmovups	%ymm7, 0x100220
-1:	movl	$0, 0x80(%rbx)
+	movl	$0, 0x80(%rbx)
 	xorl	%r12d, %r12d
 	sti
 1:	pause
