@@ -70,10 +70,9 @@ SynicStatus KvmPartition::signal_event(abi::VpIndex vp, abi::Sint sint, std::uin
 }
 
 std::optional<std::uint64_t> KvmPartition::reference_time() const {
-  // The guest's reference counter is KVM's own clock for the machine.
-  kvm_clock_data clock = {};
-  if (ioctl(machine_.get(), KVM_GET_CLOCK, &clock) < 0) return std::nullopt;
-  return clock.clock / 100;
+  if (frozen_at_) return frozen_at_;
+  const auto time = read_reference_time(machine_.get());
+  return time ? std::optional(*time) : std::nullopt;
 }
 
 Result<> KvmPartition::map_memory(GuestMemory& memory) {
