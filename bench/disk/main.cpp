@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // disk-bench IMAGE read|write [--size BYTES] [--stride BYTES] [--depth N] [--count N] [--flush-every N]
+// disk-bench IMAGE convert --target IMAGE
 //
 // COUNT requests of SIZE bytes, each STRIDE after the one before and around the end of the disk, DEPTH of them in
-// flight, through the disk library; prints the seconds that it took. bench/disks runs it beside qemu-img bench, whose
+// flight, or a conversion, through the disk library; prints the seconds that it took. bench/disks runs it beside qemu-img bench, whose
 // options mean the same.
 #include <fmt/format.h>
 
@@ -14,6 +15,7 @@
 #include <vector>
 
 #include "disk/chain/chain.hpp"
+#include "disk/operation/convert.hpp"
 #include "disk/synchronization.hpp"
 
 namespace bulkhead::disk {
@@ -22,6 +24,7 @@ namespace {
 struct Work {
   std::string path;
   std::string kind;
+  std::string target;
   std::uint64_t size = 4096;
   unsigned depth = 64;
   std::uint64_t count = 75000;
@@ -55,8 +58,28 @@ struct Run {
   }
 };
 
+void print_time(std::chrono::steady_clock::time_point start) {
+  const std::chrono::duration<double> time = std::chrono::steady_clock::now() - start;
+  fmt::print("{:.6f}\n", time.count());
+}
+
+Task<Result<>> convert_image(HostStore& store, const Work& work) {
+  Conversion conversion;
+  conversion.source = work.path;
+  conversion.target.path = work.target;
+  const auto start = std::chrono::steady_clock::now();
+  auto done = co_await convert(store, std::move(conversion));
+  if (done) {
+    print_time(start);
+  }
+  co_return done;
+}
+
 Task<Result<>> perform(Ring& ring, const Work& work) {
   HostStore store(ring);
+  if (work.kind == "convert") {
+    co_return co_await convert_image(store, work);
+  }
   OpenOptions options;
   options.access = work.kind == "write" ? ImageStore::Access::write : ImageStore::Access::read;
   auto disk = co_await open_disk(store, work.path, options);
@@ -70,9 +93,8 @@ Task<Result<>> perform(Ring& ring, const Work& work) {
     workers.add(running.worker());
   }
   auto done = co_await workers.wait();
-  const std::chrono::duration<double> time = std::chrono::steady_clock::now() - start;
   if (done) {
-    fmt::print("{:.6f}\n", time.count());
+    print_time(start);
     done = co_await (*disk)->close();
   }
   co_return done;
@@ -86,7 +108,8 @@ int main(int count, char** values) {
   CLI::App app("Times one kind of work on an image; prints seconds");
   Work work;
   app.add_option("path", work.path)->required();
-  app.add_option("kind", work.kind)->required()->check(CLI::IsMember({"read", "write"}));
+  app.add_option("kind", work.kind)->required()->check(CLI::IsMember({"read", "write", "convert"}));
+  app.add_option("--target", work.target);
   app.add_option("--size", work.size);
   app.add_option("--depth", work.depth);
   app.add_option("--count", work.count);

@@ -29,7 +29,9 @@ MemoryFile make(Kind kind) {
   if (!disk) {
     std::abort();
   }
-  must(now(write_bytes(**disk, kMiB, std::vector<std::byte>(kMiB, std::byte{0x5a}))));
+  for (std::uint64_t block = 2; block < 4; ++block) {  // a little in each: the image is copied for every input
+    must(now(write_bytes(**disk, block * 512 * kKiB, std::vector<std::byte>(4096, std::byte{0x5a}))));
+  }
   must(now((*disk)->close()));
   auto& written = dynamic_cast<MemoryFile&>((*disk)->file());
   return MemoryFile("fuzz.vhd", written.bytes(), written.size());
