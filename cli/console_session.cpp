@@ -184,6 +184,8 @@ void ConsoleSession::take_report(const std::string& line) {
   const std::string event = text_in(report, "event");
   if (event == "started") guest_started_ = true;
   if (event == "restarted") fmt::print(stderr, "bulkhead: restarted after {}\n", text_in(report, "why"));
+  if (event == "paused") fmt::print(stderr, "bulkhead: paused: {}\r\n", text_in(report, "why"));
+  if (event == "resumed") fmt::print(stderr, "bulkhead: resumed\r\n");
   if (event != "ended") return;
 
   const std::string detail = left_because_.empty() ? text_in(report, "detail") : left_because_;

@@ -36,7 +36,8 @@ void add_run(CLI::App& app, RunOptions& options, int& status) {
       ->capture_default_str()
       ->check(CLI::IsMember({"exit", "restart"}));
   run->add_option("--name", options.name, "Its name, by which other commands find it")->capture_default_str();
-  run->add_flag("--vmbus", options.vmbus, "Give the guest a VMBus, with the integration services");
+  run->add_flag("--vmbus", options.vmbus,
+                "Give the guest a VMBus, with the integration services, also if it has no disk");
   run->add_option("--integration", options.integration,
                   "The integration services: all, none, or some of heartbeat, shutdown, time-synchronization, "
                   "key-value-exchange, volume-snapshot, file-copy, divided by commas");
@@ -46,6 +47,14 @@ void add_run(CLI::App& app, RunOptions& options, int& status) {
       ->check(CLI::Range(0, 2000));
   run->add_option("--memory-weight", options.memory_weight, "Dynamic memory: 0 to 10000, who gets it first (5000)")
       ->check(CLI::Range(0, 10000));
+  run->add_option("--disk", options.disks,
+                  "A disk, raw, VHD or VHDX: FILE[,read-only][,iops=N][,bps=SIZE][,format=raw|vhd|vhdx][,bus=scsi|ide]"
+                  "[,number=N]; may be repeated")
+      ->expected(1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  run->add_option("--dvd", options.dvds, "A DVD drive with this ISO image in it, or none; may be repeated")
+      ->expected(1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   run->add_flag("--debug-exit", options.debug_exit,
                 "Give the guest the port 0x501: a write of V ends the machine with the status 2V+1");
   run->callback([run, &options, &status] {

@@ -7,11 +7,14 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstdio>
+#include <iterator>
 
 #include "cli/console_session.hpp"
+#include "cli/disk_attachment.hpp"
 #include "cli/size.hpp"
 #include "cli/terminal.hpp"
 #include "cli/worker_process.hpp"
@@ -93,6 +96,22 @@ Result<> add_services(const RunOptions& options, worker::CommandLine& settings) 
   return {};
 }
 
+Result<> add_disks(const RunOptions& options, worker::CommandLine& settings, WorkerFiles& files) {
+  const auto add = [&](const char* name, Result<DiskFiles> disk) -> Result<> {
+    if (!disk) return std::unexpected(disk.error().within(name));
+    settings.disks.push_back(std::move(disk->option));
+    std::ranges::move(disk->files, std::back_inserter(files.disks));
+    return {};
+  };
+  for (const auto& disk : options.disks) {
+    if (auto added = add("--disk", open_disk_files(disk)); !added) return added;
+  }
+  for (const auto& dvd : options.dvds) {
+    if (auto added = add("--dvd", open_dvd_files(dvd)); !added) return added;
+  }
+  return {};
+}
+
 Result<WorkerProcess> start_worker(const RunOptions& options, engine::FileDescriptor console,
                                    worker::control::Endpoint endpoint) {
   worker::CommandLine settings;
@@ -119,6 +138,7 @@ Result<WorkerProcess> start_worker(const RunOptions& options, engine::FileDescri
   files.com1 = std::move(console);
   files.control = std::move(endpoint.listener);
   files.name_lock = std::move(endpoint.lock);
+  if (auto added = add_disks(options, settings, files); !added) return std::unexpected(added.error());
   auto program = find_worker_program();
   if (!program) return std::unexpected(program.error());
   return WorkerProcess::start(*program, std::move(settings), std::move(files));

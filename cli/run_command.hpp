@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 namespace bulkhead::cli {
 
@@ -28,6 +29,8 @@ struct RunOptions {
   std::string memory_maximum;
   std::optional<std::uint32_t> memory_buffer;  // percent
   std::optional<std::uint32_t> memory_weight;
+  std::vector<std::string> disks;  // as cli/disk_attachment.hpp has them
+  std::vector<std::string> dvds;
 };
 
 /// Gives the exit status of worker/ending.hpp, after one line on standard error that says the same.

@@ -52,6 +52,7 @@ Result<WorkerProcess> WorkerProcess::start(const std::string& program, worker::C
   if (settings.com1_fd) inherited.push_back(*settings.com1_fd);
   if (settings.control_fd) inherited.push_back(*settings.control_fd);
   if (files.name_lock.is_open()) inherited.push_back(files.name_lock.get());
+  for (const auto& disk : files.disks) inherited.push_back(disk.get());
 
   std::vector<std::string> arguments = worker::to_arguments(settings);
   std::string name = "bulkhead-vmwp";

@@ -6,6 +6,7 @@
 #include <sys/types.h>
 
 #include <string>
+#include <vector>
 
 #include "engine/file_descriptor.hpp"
 #include "error/error.hpp"
@@ -21,6 +22,7 @@ struct WorkerFiles {
   engine::FileDescriptor control;  // a socket that listens; may be none
   /// Locked: the machine's name is its own as long as the worker lives. It does nothing else with it. May be none.
   engine::FileDescriptor name_lock;
+  std::vector<engine::FileDescriptor> disks;  // whose numbers the settings have already
 };
 
 class WorkerProcess {

@@ -79,6 +79,12 @@ Result<> apply(CommandLine& line, std::string_view option, std::string_view valu
   if (option == "--integration") return take_integration(line, value);
   if (option == "--control-fd") return take_number<int>(option, value, INT_MAX, line.control_fd);
   if (option.starts_with("--memory-")) return apply_memory(line, option, value);
+  if (option == "--disk") {
+    auto disk = parse_disk_option(value);
+    if (!disk) return std::unexpected(disk.error().within(fmt::format("--disk '{}'", value)));
+    line.disks.push_back(std::move(*disk));
+    return {};
+  }
   if (option == "--on-reset") {
     line.restart_on_reset = value == "restart";
     return take_choice(option, value, {"exit", "restart"});
@@ -117,6 +123,7 @@ std::vector<std::string> to_arguments(const CommandLine& line) {
         {"--memory-minimum", std::to_string(memory->minimum), "--memory-maximum", std::to_string(memory->maximum),
          "--memory-buffer", std::to_string(memory->buffer_percent), "--memory-weight", std::to_string(memory->weight)});
   }
+  for (const auto& disk : line.disks) arguments.insert(arguments.end(), {"--disk", to_text(disk)});
   return arguments;
 }
 
@@ -125,7 +132,7 @@ Result<CommandLine> parse(std::span<const std::string> arguments) {
   std::set<std::string, std::less<>> seen;
   for (std::size_t i = 0; i < arguments.size(); ++i) {
     const std::string& option = arguments[i];
-    if (!seen.insert(option).second) return fail(fmt::format("{} is given twice", option));
+    if (!seen.insert(option).second && option != "--disk") return fail(fmt::format("{} is given twice", option));
     std::string_view value;
     if (!is_flag(option) && option.starts_with("--")) {
       if (++i == arguments.size()) return fail(fmt::format("{} needs a value", option));

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "error/error.hpp"
+#include "worker/disk_option.hpp"
 #include "worker/dynamic_memory_settings.hpp"
 #include "worker/integration_choice.hpp"
 
@@ -33,6 +34,7 @@ struct CommandLine {
   IntegrationChoice integration = {};                        // with vmbus
   std::optional<DynamicMemorySettings> dynamic_memory = {};  // with vmbus; none: the memory does not change
   std::optional<int> control_fd;                             // a unix socket that listens
+  std::vector<DiskOption> disks = {};
   bool restart_on_reset = false;
 
   bool operator==(const CommandLine&) const = default;
@@ -41,7 +43,7 @@ struct CommandLine {
 /// The arguments after the program's name that `parse` turns into the same again.
 std::vector<std::string> to_arguments(const CommandLine& command_line);
 
-/// Errors: an option that is unknown, twice, lacks its value or has a value out of range; no memory or no kernel.
+/// Errors: an option that is unknown, twice (other than --disk), lacks its value or has a value out of range; no memory or no kernel.
 Result<CommandLine> parse(std::span<const std::string> arguments);
 
 }  // namespace bulkhead::worker

@@ -31,7 +31,9 @@ Machine::Machine(boost::asio::io_context& event_loop, engine::Engine& engine, Ma
       engine_(engine),
       observer_(observer),
       settings_(std::move(settings)),
-      alive_(std::make_shared<bool>(true)) {}
+      alive_(std::make_shared<bool>(true)) {
+  if (!settings_.disks.empty()) settings_.vmbus = true;
+}
 
 Machine::~Machine() { take_down(); }
 
@@ -43,6 +45,7 @@ Result<std::unique_ptr<Machine>> Machine::create(boost::asio::io_context& event_
   if (auto made = machine->make_motherboard(); !made) return std::unexpected(made.error());
   if (auto made = machine->make_vmbus(); !made) return std::unexpected(made.error());
   if (auto made = machine->make_dynamic_memory(); !made) return std::unexpected(made.error());
+  if (auto made = machine->make_storage(); !made) return std::unexpected(made.error());
   if (auto booted = machine->boot(); !booted) return std::unexpected(booted.error());
   return machine;
 }
@@ -81,7 +84,9 @@ Result<> Machine::make_motherboard() {
 Result<> Machine::make_vmbus() {
   if (!settings_.vmbus) return {};
   if (!engine_.capabilities().synic) {
-    return fail(fmt::format("VMBus needs SynICs, which the {} engine does not have here", engine_.capabilities().name));
+    return fail(fmt::format("{} SynICs, which the {} engine does not have here",
+                            settings_.disks.empty() ? "VMBus needs" : "disks are on VMBus, which needs",
+                            engine_.capabilities().name));
   }
   vmbus_ = std::make_unique<VmbusHost>(lock_, *memory_, settings_.vp_count);
   if (auto added = motherboard_->units().add(vmbus_->bus()); !added) return added;
@@ -113,6 +118,45 @@ Result<> Machine::make_dynamic_memory() {
   auto offered = vmbus_->bus().offer(vsp::memory::DynamicMemory::offer(), *dynamic_memory_, kDynamicMemoryChannel);
   if (!offered) return std::unexpected(offered.error());
   return motherboard_->units().add(*dynamic_memory_, {"clock", "vmbus"});
+}
+
+Result<> Machine::make_storage() {
+  if (!vmbus_) return {};
+  auto storage =
+      MachineStorage::create(event_loop_, lock_, *memory_, {.machine = settings_.name, .vp_count = settings_.vp_count},
+                             [this](const std::string& why) { pause_for_full_host(why); });
+  if (!storage) return std::unexpected(storage.error());
+  storage_ = std::move(*storage);
+  for (auto& disk : settings_.disks) {
+    if (auto attached = storage_->attach(std::move(disk)); !attached) return std::unexpected(attached.error());
+  }
+  settings_.disks.clear();
+  std::lock_guard lock(lock_);
+  return storage_->connect(vmbus_->bus(), motherboard_->units());
+}
+
+Result<std::uint8_t> Machine::attach_disk(DiskAttachment disk) {
+  if (!storage_) return fail("the machine has no VMBus, which disks need");
+  return storage_->attach(std::move(disk));
+}
+
+Result<> Machine::detach_disk(std::uint8_t number, std::function<void(Result<>)> gone) {
+  if (!storage_) return fail("the machine has no VMBus, and so no disks");
+  return storage_->detach(number, std::move(gone));
+}
+
+Result<> Machine::set_disk_limits(std::uint8_t number, vsp::storage::Limits limits) {
+  if (!storage_) return fail("the machine has no VMBus, and so no disks");
+  return storage_->set_limits(number, limits);
+}
+
+void Machine::pause_for_full_host(const std::string& why) {
+  // Called in the midst of a disk's work: the pause, which waits for the end of all such work, comes after it.
+  boost::asio::post(event_loop_, [this, why, alive = std::weak_ptr<bool>(alive_)] {
+    if (alive.expired()) return;
+    observer_.host_is_full(why);
+    static_cast<void>(pause());  // if it is paused or ends already, there is nothing to do
+  });
 }
 
 Result<std::vector<engine::RegisterAssignment>> Machine::load_kernel() {
@@ -211,6 +255,7 @@ Result<> Machine::resume() {
 void Machine::take_down() {
   stop_processors();
   std::lock_guard lock(lock_);
+  paused_ = false;
   if (motherboard_) {
     motherboard_->units().stop();
     motherboard_->interrupts().disconnect();
@@ -350,6 +395,9 @@ void Machine::carry_out_request() {
       ending = {.kind = EndingKind::Failed, .detail = restarted.error().within("cannot restart").message()};
   }
   motherboard_->flush_serial_ports();
+  if (storage_) {
+    if (auto closed = storage_->close(); !closed) ending.detail += "; " + closed.error().message();
+  }
   observer_.ended(ending);
 }
 

@@ -36,6 +36,7 @@
 #include "worker/ending.hpp"
 #include "worker/integration_services.hpp"
 #include "worker/machine_memory.hpp"
+#include "worker/machine_storage.hpp"
 #include "worker/motherboard.hpp"
 #include "worker/processor_thread.hpp"
 #include "worker/vmbus_host.hpp"
@@ -52,9 +53,10 @@ struct MachineSettings {
   engine::FileDescriptor com1;  // may be none
   engine::FileDescriptor com2;
   bool debug_exit = false;
-  bool vmbus = false;                                        // needs an engine with SynICs
-  IntegrationChoice integration = {};                        // with a VMBus
+  bool vmbus = false;                  // needs an engine with SynICs; there is one if there are disks
+  IntegrationChoice integration = {};  // with a VMBus
   std::optional<DynamicMemorySettings> dynamic_memory = {};  // with a VMBus
+  std::vector<DiskAttachment> disks = {};
   bool restart_on_reset = false;
 };
 
@@ -69,6 +71,9 @@ class MachineObserver {
   virtual void file_systems_let_go() {}
   /// Bytes that the machine now has.
   virtual void memory_changed(std::uint64_t) {}
+  /// The machine is about to pause, because the host has no room for what its guest writes. Nothing is lost: make room,
+  /// then resume it.
+  virtual void host_is_full(const std::string&) {}
   /// The last that is heard of the machine: its processors have stopped and its serial ports are flushed.
   virtual void ended(const Ending& ending) = 0;
 };
@@ -89,6 +94,17 @@ class Machine final : public control::ControlledMachine,
   Result<> start();
   /// Ends the machine from outside; `why` goes into the ending.
   void end(std::string why);
+
+  /// Gives the guest a disk or DVD drive, also while it runs. The attachment's descriptors are the machine's from then
+  /// on, or closed. Gives its number on its bus. Errors: the machine has no VMBus, the place is taken, and those of the
+  /// disk library: not an image of that format, in use by another program, not the parent that is meant.
+  Result<std::uint8_t> attach_disk(DiskAttachment disk);
+  /// Takes the disk with that number on the SCSI controller from the guest, whether the guest has let go of it or not;
+  /// what it still wrote is on the disk. `gone` is called on the event loop, here or later, when the image is closed.
+  /// Error: there is no such disk.
+  Result<> detach_disk(std::uint8_t number, std::function<void(Result<>)> gone);
+  /// Changes what the disk with that number on the SCSI controller may do in a second. Error: there is no such disk.
+  Result<> set_disk_limits(std::uint8_t number, vsp::storage::Limits limits);
 
   // control::ControlledMachine
   control::MachineFacts facts() override;
@@ -111,6 +127,7 @@ class Machine final : public control::ControlledMachine,
   Result<> make_motherboard();
   Result<> make_vmbus();
   Result<> make_dynamic_memory();
+  Result<> make_storage();
   Result<> boot();
   Result<> make_partition();
   Result<std::vector<engine::RegisterAssignment>> load_kernel();
@@ -118,6 +135,7 @@ class Machine final : public control::ControlledMachine,
   void stop_processors();
   void take_down();
   Result<> restart();
+  void pause_for_full_host(const std::string& why);
 
   bool handle_exit(engine::VirtualProcessor& vp, const engine::Exit& exit) override;
   void handle_engine_failure(engine::VirtualProcessor& vp, const Error& error) override;
@@ -159,6 +177,7 @@ class Machine final : public control::ControlledMachine,
   std::optional<MachineMemoryPort> memory_port_;                // of the following
   std::unique_ptr<vsp::memory::DynamicMemory> dynamic_memory_;  // or none
   std::unique_ptr<VmbusHost> vmbus_;                            // or none
+  std::unique_ptr<MachineStorage> storage_;                     // with a VMBus; its last answers go over that
   std::unique_ptr<engine::Partition> partition_;
   std::vector<std::unique_ptr<ProcessorThread>> processors_;
   std::shared_ptr<bool> alive_;  // a request may still be queued when the machine has gone

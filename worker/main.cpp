@@ -26,10 +26,26 @@ engine::FileDescriptor take(const std::optional<int>& number) {
   return number ? engine::FileDescriptor(*number) : engine::FileDescriptor();
 }
 
+std::vector<DiskAttachment> take(const std::vector<DiskOption>& options) {
+  std::vector<DiskAttachment> disks;
+  for (const auto& option : options) disks.emplace_back(option);
+  return disks;
+}
+
+/// Lets the machine go on with each SIGUSR1: it may be paused because the host's disk is full.
+void resume_at_signal(boost::asio::signal_set& signals, Machine& machine) {
+  signals.async_wait([&](const boost::system::error_code& error, int) {
+    if (error) return;
+    static_cast<void>(machine.resume());  // if it is not paused, there is nothing to do
+    resume_at_signal(signals, machine);
+  });
+}
+
 /// Reports what becomes of the machine, also to the clients of its control socket, and ends the event loop with it.
 class Observer final : public MachineObserver {
  public:
-  Observer(boost::asio::io_context& event_loop, Reporter& reporter) : event_loop_(event_loop), reporter_(reporter) {}
+  Observer(boost::asio::io_context& event_loop, Reporter& reporter, std::string name)
+      : event_loop_(event_loop), reporter_(reporter), name_(std::move(name)) {}
 
   /// The server of the control socket, as long as there is one.
   void set_server(control::Server* server) { server_ = server; }
@@ -39,12 +55,20 @@ class Observer final : public MachineObserver {
     broadcast({{"event", "restarted"}, {"why", why}});
   }
   void paused() override { broadcast({{"event", "paused"}}); }
-  void resumed() override { broadcast({{"event", "resumed"}}); }
+  void resumed() override {
+    reporter_.resumed();
+    broadcast({{"event", "resumed"}});
+  }
   void heartbeat_changed(vsp::integration::HeartbeatState state) override {
     broadcast({{"event", "heartbeat"}, {"state", to_text(state)}});
   }
   void file_systems_let_go() override { broadcast({{"event", "thawed"}, {"why", "time limit"}}); }
   void memory_changed(std::uint64_t bytes) override { broadcast({{"event", "memory"}, {"assigned", bytes}}); }
+  void host_is_full(const std::string& why) override {
+    reporter_.paused(why);
+    broadcast({{"event", "host full"}, {"why", why}});
+    if (!reporter_.has_reader()) fmt::print(stderr, "bulkhead-vmwp: {}: paused: {}\n", name_, why);
+  }
   void ended(const Ending& ending) override {
     ending_ = ending;
     broadcast(
@@ -62,6 +86,7 @@ class Observer final : public MachineObserver {
   boost::asio::io_context& event_loop_;
   Reporter& reporter_;
   control::Server* server_ = nullptr;
+  std::string name_;
   Ending ending_{EndingKind::Stopped, ""};
 };
 
@@ -70,7 +95,7 @@ Ending run_machine(const CommandLine& line, Reporter& reporter) {
   if (!engine) return {EndingKind::NotStarted, engine.error().message()};
 
   boost::asio::io_context event_loop(1);
-  Observer observer(event_loop, reporter);
+  Observer observer(event_loop, reporter, line.name);
   auto machine = Machine::create(event_loop, **engine, observer,
                                  {.name = line.name,
                                   .memory_size = line.memory_size,
@@ -84,6 +109,7 @@ Ending run_machine(const CommandLine& line, Reporter& reporter) {
                                   .vmbus = line.vmbus,
                                   .integration = line.integration,
                                   .dynamic_memory = line.dynamic_memory,
+                                  .disks = take(line.disks),
                                   .restart_on_reset = line.restart_on_reset});
   if (!machine) return {EndingKind::NotStarted, machine.error().message()};
 
@@ -97,6 +123,8 @@ Ending run_machine(const CommandLine& line, Reporter& reporter) {
     server.emplace(event_loop, take(line.control_fd), commands);
     observer.set_server(&*server);
   }
+  boost::asio::signal_set resuming(event_loop, SIGUSR1);
+  resume_at_signal(resuming, **machine);
   if (auto started = (*machine)->start(); !started) return {EndingKind::NotStarted, started.error().message()};
   reporter.started((*engine)->capabilities().name);
   event_loop.run();

@@ -25,6 +25,10 @@ void Reporter::started(std::string_view engine) { send(to_line_of_text({{"event"
 
 void Reporter::restarted(std::string_view why) { send(to_line_of_text({{"event", "restarted"}, {"why", why}})); }
 
+void Reporter::paused(std::string_view why) { send(to_line_of_text({{"event", "paused"}, {"why", why}})); }
+
+void Reporter::resumed() { send(to_line_of_text({{"event", "resumed"}})); }
+
 void Reporter::ended(const Ending& ending) {
   json object = {
       {"event", "ended"}, {"how", word(ending.kind)}, {"detail", ending.detail}, {"status", exit_status(ending)}};

@@ -4,6 +4,8 @@
 //
 //   {"event":"started","engine":"native"}
 //   {"event":"restarted","why":"keyboard controller"}
+//   {"event":"paused","why":"the host has no room for the disk ..."}
+//   {"event":"resumed"}
 //   {"event":"ended","how":"powered off","detail":"ACPI","status":0}
 //
 // The end of the stream without "ended" means that the worker was killed.
@@ -22,8 +24,13 @@ class Reporter {
  public:
   explicit Reporter(int descriptor);
 
+  /// Whether somebody was to hear of it.
+  bool has_reader() const { return descriptor_ >= 0; }
+
   void started(std::string_view engine);
   void restarted(std::string_view why);
+  void paused(std::string_view why);
+  void resumed();
   void ended(const Ending& ending);
 
  private:

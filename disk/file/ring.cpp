@@ -37,8 +37,12 @@ io_uring_sqe* Ring::next_entry() {
 }
 
 void Ring::poll() {
-  io_uring_submit(&ring_);
-  dispatch();
+  // What the resumed tasks start is handed over too: nothing else would come to do it.
+  do {
+    const int handed_over = io_uring_submit(&ring_);
+    dispatch();
+    if (handed_over < 0) return;  // the kernel has no room; the end of what is under way brings us back
+  } while (io_uring_sq_ready(&ring_) > 0);
 }
 
 void Ring::wait() {

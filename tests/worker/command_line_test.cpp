@@ -29,6 +29,9 @@ TEST(CommandLine, WhatTheStarterWritesTheWorkerReads) {
   line.report_fd = 7;
   line.debug_exit = true;
   line.vmbus = true;
+  line.disks.resize(2);
+  line.disks[0].files = {{.fd = 8, .path = "/a.raw"}};
+  line.disks[1].kind = "dvd";
   line.restart_on_reset = true;
   auto parsed = parse(to_arguments(line));
   ASSERT_TRUE(parsed.has_value()) << parsed.error().message();
@@ -49,6 +52,7 @@ TEST(CommandLine, SaysWhatIsWrong) {
   EXPECT_EQ(error_of({"--memory"}), "--memory needs a value");
   EXPECT_EQ(error_of({"--memory", "4k"}), "--memory '4k' is not a number from 0 to 18446744073709551615");
   EXPECT_EQ(error_of({"--kernel-fd", "-1"}), "--kernel-fd '-1' is not a number from 0 to 2147483647");
+  EXPECT_EQ(error_of({"--disk", "{}"}), "--disk '{}': a disk needs 'files'");
   EXPECT_EQ(error_of({"--engine", "xen"}), "--engine 'xen' is none of native, kvm, auto");
   EXPECT_EQ(error_of({"--on-reset", "x"}), "--on-reset 'x' is none of exit, restart");
   EXPECT_EQ(error_of({"--debug-exit", "--debug-exit"}), "--debug-exit is given twice");
