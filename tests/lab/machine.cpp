@@ -48,6 +48,9 @@ std::vector<std::string> arguments_of(const MachineSettings& settings, const std
       "--control",
       folder / "control",
   };
+  if (!settings.disk.empty()) {
+    arguments.insert(arguments.end(), {"--disk", BULKHEAD_SOURCE_DIR "/build/lab/" + settings.disk});
+  }
   if (settings.below == Below::Nothing) arguments.emplace_back("--bare");
   if (settings.loader == Loader::GrubMultiboot2) arguments.emplace_back("--iso");
   return arguments;

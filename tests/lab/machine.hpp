@@ -33,6 +33,7 @@ struct MachineSettings {
   Loader loader = Loader::Multiboot1;
   unsigned processors = 2;
   unsigned memory_mib = 2048;
+  std::string disk = {};          // a file for the first Linux's /dev/vda, in build/lab
   std::string mode = "commands";  // lab/root/init
   std::string append = {};        // to the root's kernel command line
   Seconds boot_time = Seconds(120);
