@@ -22,15 +22,18 @@
 namespace bulkhead::engine::kvm {
 namespace {
 
-/// What a processor that was made for it tells.
+/// A throw-away machine, and what its processor tells. It is kept, since the kernel waits for all processors of the host
+/// when a machine goes, and a guest would wait with it.
 struct Trial {
-  std::uint64_t tsc_frequency;  // Hz, 0 if the kernel does not know it
-  bool can_freeze_time;
+  FileDescriptor machine;
+  FileDescriptor processor;
+  std::uint64_t tsc_frequency = 0;  // Hz, 0 if the kernel does not know it
+  bool can_freeze_time = false;
 };
 
-/// Runs one HLT in a throw-away guest. There are kernels whose /dev/kvm makes machines but cannot enter them.
+/// Runs one HLT in a guest made for it. There are kernels whose /dev/kvm makes machines but cannot enter them.
 Result<Trial> try_guest(int device) {
-  const FileDescriptor machine(ioctl(device, KVM_CREATE_VM, 0));
+  FileDescriptor machine(ioctl(device, KVM_CREATE_VM, 0));
   if (!machine.is_open()) return std::unexpected(Error::from_errno("/dev/kvm cannot create a machine", errno));
 
   alignas(4096) static std::array<std::uint8_t, 4096> page = {0xf4};  // HLT
@@ -41,7 +44,7 @@ Result<Trial> try_guest(int device) {
       ioctl(machine.get(), KVM_SET_USER_MEMORY_REGION, &region) < 0) {
     return std::unexpected(Error::from_errno("/dev/kvm cannot give memory to a machine", errno));
   }
-  const FileDescriptor processor(ioctl(machine.get(), KVM_CREATE_VCPU, 0));
+  FileDescriptor processor(ioctl(machine.get(), KVM_CREATE_VCPU, 0));
   if (!processor.is_open()) return std::unexpected(Error::from_errno("/dev/kvm cannot create a processor", errno));
   const int run_size = ioctl(device, KVM_GET_VCPU_MMAP_SIZE, 0);
   const MappedMemory shared = MappedMemory::map(processor.get(), static_cast<std::size_t>(std::max(run_size, 4096)));
@@ -70,14 +73,20 @@ Result<Trial> try_guest(int device) {
         fmt::format("/dev/kvm creates machines but cannot run them (KVM_RUN: exit reason {})", run->exit_reason));
   }
   const int kilohertz = ioctl(processor.get(), KVM_GET_TSC_KHZ, 0);
-  return Trial{.tsc_frequency = kilohertz > 0 ? static_cast<std::uint64_t>(kilohertz) * 1000 : 0,
-               .can_freeze_time = can_freeze_time(processor.get())};
+  const bool can_freeze = can_freeze_time(processor.get());
+  return Trial{.machine = std::move(machine),
+               .processor = std::move(processor),
+               .tsc_frequency = kilohertz > 0 ? static_cast<std::uint64_t>(kilohertz) * 1000 : 0,
+               .can_freeze_time = can_freeze};
 }
 
 class KvmEngine final : public Engine {
  public:
-  KvmEngine(FileDescriptor device, std::shared_ptr<const KvmHost> host, Capabilities capabilities)
-      : device_(std::move(device)), host_(std::move(host)), capabilities_(std::move(capabilities)) {}
+  KvmEngine(FileDescriptor device, Trial trial, std::shared_ptr<const KvmHost> host, Capabilities capabilities)
+      : device_(std::move(device)),
+        trial_(std::move(trial)),
+        host_(std::move(host)),
+        capabilities_(std::move(capabilities)) {}
 
   const Capabilities& capabilities() const override { return capabilities_; }
 
@@ -92,6 +101,7 @@ class KvmEngine final : public Engine {
 
  private:
   FileDescriptor device_;
+  Trial trial_;
   std::shared_ptr<const KvmHost> host_;
   Capabilities capabilities_;
 };
@@ -108,7 +118,7 @@ Result<std::unique_ptr<Engine>> open_engine_at(const char* path) {
   }
   const auto extension = [&](int capability) { return ioctl(device.get(), KVM_CHECK_EXTENSION, capability); };
   if (auto checked = check_requirements(extension); !checked) return std::unexpected(checked.error());
-  const auto trial = try_guest(device.get());
+  auto trial = try_guest(device.get());
   if (!trial) return std::unexpected(trial.error());
   auto cpuid = supported_cpuid(device.get());
   if (!cpuid) return std::unexpected(cpuid.error());
@@ -134,7 +144,7 @@ Result<std::unique_ptr<Engine>> open_engine_at(const char* path) {
                                                       .run_size = static_cast<std::size_t>(run_size),
                                                       .tsc_frequency = trial->tsc_frequency,
                                                       .saved_state = saved_state});
-  return std::make_unique<KvmEngine>(std::move(device), std::move(host), std::move(capabilities));
+  return std::make_unique<KvmEngine>(std::move(device), std::move(*trial), std::move(host), std::move(capabilities));
 }
 
 }  // namespace bulkhead::engine::kvm
