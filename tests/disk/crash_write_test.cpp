@@ -14,7 +14,7 @@ class CrashedWrites : public Crash {
   };
   Range draw_range(const Disk& disk, std::mt19937_64& random) const {
     const auto sectors = kSize / kSector;
-    const auto block = disk.properties().block / kSector;
+    const auto block = (disk.properties().block != 0 ? disk.properties().block : kMiB) / kSector;
     const bool whole = random() % 4 == 0;
     const auto first = whole ? random() % (sectors / block) * block : random() % sectors;
     return {first, std::min(whole ? block : random() % 40 + 1, sectors - first)};
