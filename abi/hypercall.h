@@ -377,6 +377,7 @@ enum hv_dispatch_event {
 	HV_DISPATCH_EVENT_NONE = 0, /* a physical interrupt, an earlier timer, or a wake set to be served */
 	HV_DISPATCH_EVENT_SUSPEND = 1, /* ExplicitSuspend is set: this VP does not run */
 	HV_DISPATCH_EVENT_INTERCEPT = 2, /* InterceptSuspend is set, the intercept message page holds the message */
+	HV_DISPATCH_EVENT_SPIN = 3, /* [Bulkhead] it spins for a lock: let a sibling that is ready run instead */
 };
 
 /*

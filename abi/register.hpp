@@ -15,6 +15,9 @@ enum class RegisterName : std::uint32_t {
   InterceptSuspend = 0x1,
   InternalActivityState = 0x4,  // bit 0: waiting for SIPI, bit 1: halted
 
+  CrashP0 = 0x210,  // what a guest leaves when it crashes
+  CrashP4 = 0x214,
+
   PendingInterruption = 0x10002,
   InterruptState = 0x10003,
   DeliverabilityNotifications = 0x10006,
@@ -120,6 +123,9 @@ enum class RegisterName : std::uint32_t {
   Siefp,
   Simp,
   Eom,
+
+  Stimer0Config = 0xb0000,  // and count, of each of the four
+  Stimer3Count = 0xb0007,
 };
 
 /// Attributes of a segment register, TLFS "HV_X64_SEGMENT_REGISTER": type 0-3, S 4, DPL 5-6, present 7, reserved 8-11,

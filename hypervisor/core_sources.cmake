@@ -16,6 +16,8 @@ set(BULKHEAD_HYPERVISOR_CORE_SOURCES
     partition/partition_table.cpp
     partition/reference_tsc_page.cpp
     synic/synic.cpp
+    synic/synthetic_timers.cpp
+    vp/assist.cpp
     vp/cpuid.cpp
     vp/events.cpp
     vp/guest_interface.cpp
@@ -26,5 +28,6 @@ set(BULKHEAD_HYPERVISOR_CORE_SOURCES
     vp/msr.cpp
     vp/registers.cpp
     vp/run_loop.cpp
-    vp/synic.cpp)
+    vp/synic.cpp
+    vp/synthetic_timers.cpp)
 list(TRANSFORM BULKHEAD_HYPERVISOR_CORE_SOURCES PREPEND ${CMAKE_CURRENT_LIST_DIR}/)

@@ -94,6 +94,7 @@ struct vid_partition {
 	void *output;
 	spinlock_t interrupt_lock;
 	struct vid_delivery *delivery;
+	u32 last_boosted; /* the VP that last got a spinning sibling's time */
 };
 
 /* Returns a descriptor. */

@@ -18,6 +18,7 @@
 #include <linux/math64.h>
 #include <linux/sched.h>
 #include <linux/sched/signal.h>
+#include <linux/sched/task.h>
 #include <asm/tsc.h>
 
 #include "bulkhead.h"
@@ -128,6 +129,37 @@ static void block(struct vid_vp *vp)
 	wait_event_interruptible(vp->queue, READ_ONCE(vp->wake) || READ_ONCE(vp->cancelled) || READ_ONCE(vp->removed));
 }
 
+/*
+ * The VP spins for what a sibling holds. If a sibling's thread is ready to run and does not, it gets this one's time.
+ * They take turns, since nobody knows which of them it is.
+ */
+static void yield_to_sibling(struct vid_vp *vp)
+{
+	struct vid_partition *partition = vp->partition;
+	u32 i;
+
+	for (i = 1; i < VID_MAXIMUM_VPS; i++) {
+		u32 index = (READ_ONCE(partition->last_boosted) + i) % VID_MAXIMUM_VPS;
+		struct task_struct *runner = NULL;
+		struct vid_vp *sibling;
+
+		rcu_read_lock();
+		sibling = rcu_dereference(partition->vps[index]);
+		if (sibling && sibling != vp)
+			runner = READ_ONCE(sibling->runner);
+		if (runner)
+			get_task_struct(runner);
+		rcu_read_unlock();
+		if (!runner)
+			continue;
+		if (yield_to(runner, true) > 0) {
+			WRITE_ONCE(partition->last_boosted, index);
+			i = VID_MAXIMUM_VPS;
+		}
+		put_task_struct(runner);
+	}
+}
+
 /* One dispatch. `true` if RUN_VP ends with it. */
 static bool dispatch(struct vid_vp *vp, int *result)
 {
@@ -163,6 +195,10 @@ static bool dispatch(struct vid_vp *vp, int *result)
 	vp->intercepted = event == HV_DISPATCH_EVENT_INTERCEPT;
 	if (wake_set)
 		vid_partition_wake(vp->partition, wake_set);
+	if (event == HV_DISPATCH_EVENT_SPIN) {
+		yield_to_sibling(vp);
+		return false;
+	}
 	if (event == HV_DISPATCH_EVENT_NONE) {
 		if (state == HV_DISPATCH_STATE_BLOCKED)
 			block(vp);

@@ -229,6 +229,12 @@ LocalApic::Outcome LocalApic::write_command(std::uint32_t low, std::uint32_t des
   return {.send = request};
 }
 
+LocalApic::Outcome LocalApic::set_command(std::uint64_t value) {
+  if (is_x2apic()) return write_x2(number(Register::CommandLow), value, 0);
+  command_high_ = static_cast<std::uint32_t>(value >> 32) & 0xff000000;
+  return write_command(static_cast<std::uint32_t>(value) & kCommandBits, command_high_ >> 24);
+}
+
 LocalApic::Outcome LocalApic::write(std::uint32_t offset, std::uint32_t value, std::uint64_t now) {
   const unsigned index = offset >> 4;
   if (offset & 0xf) return {};
@@ -275,7 +281,8 @@ LocalApic::Outcome LocalApic::write_x2(std::uint32_t index, std::uint64_t value,
   if (value >> 32) return kFault;
   std::uint32_t writable = 0;
   if (index >= number(Register::LvtTimer) && index <= number(Register::LvtError)) {
-    writable = kLvtBits[index - number(Register::LvtTimer)];
+    // Delivery status and remote IRR are read-only, not reserved.
+    writable = kLvtBits[index - number(Register::LvtTimer)] | 0x5000;
   } else {
     switch (static_cast<Register>(index)) {
       case Register::EndOfInterrupt:

@@ -79,6 +79,10 @@ class LocalApic {
   std::optional<std::uint64_t> read_x2(std::uint32_t index, std::uint64_t now) const;
   Outcome write_x2(std::uint32_t index, std::uint64_t value, std::uint64_t now);
 
+  /// The command register of either mode, as the TLFS's MSR has it.
+  std::uint64_t command() const { return std::uint64_t{command_high_} << 32 | command_low_; }
+  Outcome set_command(std::uint64_t value);
+
   std::uint8_t task_priority() const { return task_priority_; }
   void set_task_priority(std::uint8_t value) { task_priority_ = value; }
 
@@ -94,6 +98,9 @@ class LocalApic {
   void take(std::uint8_t vector);
   /// What was just taken, and is edge-triggered, needs no EOI.
   void end_automatically() { (void)end_of_interrupt(); }
+  /// Whether the end of `vector`, in service, leads to nothing: no other interrupt, no word to the parent.
+  bool ends_quietly(std::uint8_t vector) const { return !contains(level_, vector) && !highest(requested_); }
+  bool has_requests() const { return highest(requested_).has_value(); }
   /// Whether an interrupt from the PIC reaches the processor: LINT0 is ExtINT and not masked, or the APIC is off.
   bool accepts_external() const;
 

@@ -42,15 +42,16 @@ struct CallShape {
 /// The root's call with that code; null: there is none.
 const CallShape* find_root_call(std::uint16_t code);
 
-/// Everything that can be wrong with the control word itself, in the TLFS's order after the code.
+/// What can be wrong with the control word whatever the call's sizes, in the TLFS's order after the code.
+constexpr hv_status check(const ControlWord& control, bool rep, bool variable) {
+  if (control.reserved_bits() || (control.variable_header() && !variable)) return HV_STATUS_INVALID_HYPERCALL_INPUT;
+  const bool valid = rep ? control.rep_start() < control.rep_count() : !control.rep_count() && !control.rep_start();
+  return valid ? HV_STATUS_SUCCESS : HV_STATUS_INVALID_HYPERCALL_INPUT;
+}
+
+/// Everything that can be wrong with the control word of one of the root's calls.
 constexpr hv_status check(const ControlWord& control, const CallShape& shape) {
-  if (control.reserved_bits() || control.variable_header()) return HV_STATUS_INVALID_HYPERCALL_INPUT;
-  if (shape.rep) {
-    if (control.rep_count() == 0 || control.rep_start() >= control.rep_count())
-      return HV_STATUS_INVALID_HYPERCALL_INPUT;
-  } else if (control.rep_count() || control.rep_start()) {
-    return HV_STATUS_INVALID_HYPERCALL_INPUT;
-  }
+  if (const hv_status status = check(control, shape.rep, false); status != HV_STATUS_SUCCESS) return status;
   // Two registers are all that a fast call has: 16 bytes of input, and no output.
   if (control.fast() &&
       (shape.input + shape.input_element * control.rep_count() > 16 || shape.output || shape.output_element)) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "hypervisor/partition/partition.hpp"
 
+#include <bit>
 #include <new>
 
 #include "hypervisor/machine.hpp"
@@ -135,7 +136,8 @@ bool Partition::settle(std::uint32_t vp_index, std::uint32_t& seen_generation) {
   presence_[vp_index].store(std::uint64_t{generation} << 32 | lp);
   const bool flush = generation != seen_generation;
   seen_generation = generation;
-  return flush;
+  // After the presence: whoever finds this VP absent leaves its wish in time for this look.
+  return take_flush_request(vp_index) || flush;
 }
 
 hv_status Partition::map(GuestPage page, Frame frame, PageSize size, PageRights rights, std::optional<Frame>& retired) {
@@ -195,6 +197,39 @@ std::uint64_t Partition::tell(VirtualProcessor& vp) {
   const std::uint32_t lp = static_cast<std::uint32_t>(presence) - 1;
   if (presence && lp != machine::current_lp()) machine::kick(lp);
   return 0;
+}
+
+std::uint64_t Partition::deliver_to(std::uint64_t vps, const InterruptRequest& request) {
+  auto guarded = lock();
+  std::uint64_t woken = 0;
+  for (; vps; vps &= vps - 1) {
+    VirtualProcessor* vp = guarded->vps[static_cast<unsigned>(std::countr_zero(vps))];
+    if (vp && vp->apic_address().accepting && vp->mailbox().post(request)) woken |= tell(*vp);
+  }
+  return woken;
+}
+
+void Partition::request_flush(std::uint64_t vps) {
+  auto guarded = lock();
+  flush_requests_.fetch_or(vps);
+  for (; vps; vps &= vps - 1) {
+    const auto index = static_cast<unsigned>(std::countr_zero(vps));
+    if (!guarded->vps[index]) {
+      flush_requests_.fetch_and(~(1ull << index));
+      continue;
+    }
+    guarded->vps[index]->mailbox().call();
+    if (const std::uint64_t presence = presence_[index].load()) {
+      machine::kick(static_cast<std::uint32_t>(presence) - 1);
+    }
+  }
+}
+
+bool Partition::flush_outstanding(std::uint64_t vps) const {
+  for (vps &= flush_requests_.load(); vps; vps &= vps - 1) {
+    if (presence_[static_cast<unsigned>(std::countr_zero(vps))].load()) return true;
+  }
+  return false;
 }
 
 template <typename Deliver>

@@ -114,6 +114,18 @@ class Partition {
   /// kNoVp.
   std::uint64_t deliver(const InterruptRequest& request, std::uint32_t sender);
   static constexpr std::uint32_t kNoVp = kMaximumVps;
+  /// The same for those of a set (bit n: VP n).
+  std::uint64_t deliver_to(std::uint64_t vps, const InterruptRequest& request);
+
+  /// VPs of the set are to forget their translations before they enter the guest again; those in it leave it. One that has done so,
+  /// or that is not dispatched, is not outstanding any more.
+  void request_flush(std::uint64_t vps);
+  bool flush_outstanding(std::uint64_t vps) const;
+  /// By the VP that is to flush.
+  bool take_flush_request(std::uint32_t vp_index) {
+    const std::uint64_t bit = 1ull << vp_index;
+    return (flush_requests_.load() & bit) && (flush_requests_.fetch_and(~bit) & bit);
+  }
 
   /// A message or an event of the parent for a VP's SynIC.
   struct SynicDelivery {
@@ -144,6 +156,7 @@ class Partition {
   std::atomic<std::uint32_t> generation_{1};
   /// For each VP: 0 while it is not dispatched, else logical processor + 1 and, from bit 32, the generation it has seen.
   std::array<std::atomic<std::uint64_t>, kMaximumVps> presence_{};
+  std::atomic<std::uint64_t> flush_requests_{0};
   std::atomic<std::uint32_t> references_{0};  // rises only with the partition table's lock held
 };
 

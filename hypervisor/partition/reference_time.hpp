@@ -26,14 +26,30 @@ class ReferenceTime {
   std::uint64_t at(std::uint64_t tsc) const { return frozen_ ? offset_ : offset_ + elapsed(tsc); }
   bool frozen() const { return frozen_; }
 
+  static constexpr std::uint64_t kNever = ~0ull;
+  /// The first value of the counter at which the time is at least `time`. kNever: it is frozen, or that is centuries away.
+  std::uint64_t tsc_of(std::uint64_t time) const {
+    if (frozen_) return kNever;
+    if (time <= offset_) return origin_;
+    const std::uint64_t distance = time - offset_;
+    if (distance >= scale_) return kNever;
+    std::uint64_t ticks = 0, remainder = 0;
+    asm("divq %[scale]" : "=a"(ticks), "=d"(remainder) : [scale] "r"(scale_), "a"(0ull), "d"(distance));
+    return ticks >= kNever - origin_ ? kNever : origin_ + ticks + 1;
+  }
+  /// Another one after each change, so that what was reckoned from it can be told to be out of date.
+  std::uint32_t generation() const { return generation_; }
+
   void freeze(std::uint64_t tsc) {
     offset_ = at(tsc);
     frozen_ = true;
+    ++generation_;
   }
   void thaw(std::uint64_t tsc) {
     if (!frozen_) return;
     origin_ = tsc;
     frozen_ = false;
+    ++generation_;
   }
   /// Only while frozen.
   void set(std::uint64_t value) { offset_ = value; }
@@ -61,6 +77,7 @@ class ReferenceTime {
   std::uint64_t origin_ = 0;
   std::uint64_t offset_ = 0;
   bool frozen_ = false;
+  std::uint32_t generation_ = 0;
 };
 
 }  // namespace bulkhead::hypervisor

@@ -25,6 +25,11 @@ void VirtualProcessor::synchronize_task_priority() {
   }
 }
 
+void VirtualProcessor::synchronize_apic() {
+  synchronize_task_priority();
+  withdraw_eoi_assist();
+}
+
 void VirtualProcessor::collect_mailbox() {
   const Mailbox::Collected collected =
       mailbox_.collect([this](std::uint8_t vector, bool level) { apic_.accept(vector, level); });
@@ -37,6 +42,7 @@ void VirtualProcessor::collect_mailbox() {
 void VirtualProcessor::take_init() {
   hardware_.reset(true);
   apic_.init();
+  eoi_assisted_ = false;
   apic_changed();
   nmi_pending_ = false;
   external_interrupt_.reset();
@@ -76,11 +82,15 @@ void VirtualProcessor::choose_event() {
   if (can_take_interrupt()) {
     if (const std::optional<std::uint8_t> vector = apic_.deliverable()) {
       apic_.take(*vector);
-      if (synic_.ends_automatically(*vector)) apic_.end_automatically();
+      if (synic_.ends_automatically(*vector))
+        apic_.end_automatically();
+      else if (vp_assist_page_)
+        offer_eoi_assist(*vector);
       hardware_.event = {.type = Event::Type::ExternalInterrupt, .vector = *vector};
     }
   }
-  if (hardware_.event && activity_ == Activity::Halted) activity_ = Activity::Running;
+  if (hardware_.event && activity_ != Activity::Running) activity_ = Activity::Running;
+  if (activity_ == Activity::Idle && (apic_.has_requests() || external_interrupt_)) activity_ = Activity::Running;
 
   // An interrupt below the one in service waits for EOI, which exits anyway; the others for RFLAGS.IF or CR8.
   unsigned priority = 0;
@@ -101,7 +111,11 @@ VirtualProcessor::Prepared VirtualProcessor::prepare(std::uint64_t timer_armed) 
   changed_ = false;
   if (mailbox_.needs_attention()) collect_mailbox();
   if (partition_.settle(index_, seen_generation_)) hardware_.flush_tlb();
-  if (const std::uint64_t now = machine::tsc(); now >= apic_.timer().deadline()) apic_.fire_timer(now);
+  const std::uint64_t now = machine::tsc();
+  if (now >= apic_.timer().deadline()) apic_.fire_timer(now);
+  if (now >= timer_deadline_ || timer_messages_wait_) [[unlikely]]
+    expire_timers(now);
+  if (eoi_assisted_) settle_eoi_assist();
 
   if (ended_level_interrupt_) {
     intercept_eoi(*ended_level_interrupt_);
@@ -137,8 +151,12 @@ VirtualProcessor::Prepared VirtualProcessor::prepare(std::uint64_t timer_armed) 
     blocked_.store(false);
     return Prepared::EndDispatch;
   }
-  const std::uint64_t deadline = apic_.timer().deadline();
-  if (deadline != ApicTimer::kNever && (timer_armed == 0 || deadline < timer_armed)) return Prepared::EndDispatch;
+  deadline_ = next_deadline();
+  const bool early = deadline_ != ApicTimer::kNever && (timer_armed == 0 || deadline_ < timer_armed);
+  // Once between two entries: a root that is too slow for a guest's timer would otherwise never let it run.
+  ended_for_timer_ = early && !ended_for_timer_;
+  if (ended_for_timer_) return Prepared::EndDispatch;
+  if (early) changed_ = true;
   return Prepared::Enter;
 }
 

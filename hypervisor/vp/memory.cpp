@@ -23,7 +23,7 @@ std::optional<VirtualProcessor::Next> VirtualProcessor::access_apic_page(const M
   const std::optional<Instruction> instruction = fetch_instruction(mode);
   if (!instruction || !has_memory_operand(*instruction)) return std::nullopt;
   const auto offset = static_cast<std::uint32_t>(access.gpa % kPageSize);
-  synchronize_task_priority();
+  synchronize_apic();
   const std::uint64_t before = reads_memory(*instruction) ? read_apic_page(offset, instruction->memory_size) : 0;
   const std::optional<std::uint64_t> written = execute(*instruction, before, hardware_.general, hardware_.rflags);
   const std::uint64_t next = hardware_.rip + instruction->length;

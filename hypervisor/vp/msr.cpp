@@ -43,7 +43,7 @@ enum class Msr : std::uint32_t {
 };
 
 constexpr std::uint32_t kFirstX2Apic = 0x800, kLastX2Apic = 0x8ff;
-constexpr std::uint32_t kFirstSynthetic = 0x40000000, kLastSynthetic = 0x400000ff;
+constexpr std::uint32_t kFirstSynthetic = 0x40000000, kLastSynthetic = 0x400001ff;
 
 /// Registers that the processor's extension holds under a TLFS name.
 std::optional<RegisterName> held_by_hardware(Msr msr) {
@@ -79,6 +79,12 @@ std::optional<std::uint64_t> constant(Msr msr) {
   }
 }
 
+constexpr bool is_crash_parameter(std::uint32_t msr) { return msr >= kFirstCrashMsr && msr < kFirstCrashMsr + 5; }
+constexpr bool is_timer(std::uint32_t msr) { return msr >= kFirstTimerMsr && msr <= kLastTimerMsr; }
+constexpr bool is_kept(std::uint32_t msr) {
+  return Synic::is_register(msr) || is_timer(msr) || is_crash_parameter(msr);
+}
+
 constexpr std::uint8_t kEndbr64[] = {0xf3, 0x0f, 0x1e, 0xfa};
 constexpr std::uint8_t kVmmcallReturn[] = {0x0f, 0x01, 0xd9, 0xc3};
 constexpr std::uint8_t kVmcallReturn[] = {0x0f, 0x01, 0xc1, 0xc3};
@@ -99,7 +105,7 @@ VirtualProcessor::MsrResult VirtualProcessor::apply(const LocalApic::Outcome& ou
 
 VirtualProcessor::MsrResult VirtualProcessor::read_msr(std::uint32_t msr, std::uint64_t& value) {
   if (msr >= kFirstX2Apic && msr <= kLastX2Apic) {
-    synchronize_task_priority();
+    synchronize_apic();
     const std::optional<std::uint64_t> found = apic_.read_x2(msr - kFirstX2Apic, machine::tsc());
     if (!found) return MsrResult::Fault;
     value = *found;
@@ -131,23 +137,49 @@ VirtualProcessor::MsrResult VirtualProcessor::read_msr(std::uint32_t msr, std::u
   return fixed ? MsrResult::Done : MsrResult::Unhandled;
 }
 
-VirtualProcessor::MsrResult VirtualProcessor::read_synthetic_msr(std::uint32_t msr, std::uint64_t& value) const {
+VirtualProcessor::MsrResult VirtualProcessor::read_synthetic_msr(std::uint32_t msr, std::uint64_t& value) {
+  GuestInterface& interface = partition_.guest_interface();
   switch (static_cast<SyntheticMsr>(msr)) {
-    case SyntheticMsr::GuestOsId: value = partition_.guest_interface().os_id.load(); return MsrResult::Done;
-    case SyntheticMsr::Hypercall: value = partition_.guest_interface().hypercall_page.load(); return MsrResult::Done;
+    case SyntheticMsr::GuestOsId: value = interface.os_id.load(); return MsrResult::Done;
+    case SyntheticMsr::Hypercall: value = interface.hypercall_page.load(); return MsrResult::Done;
     case SyntheticMsr::VpIndex: value = index_; return MsrResult::Done;
     case SyntheticMsr::TimeReferenceCount:
       value = partition_.configuration().reference_time.at(machine::tsc());
       return MsrResult::Done;
-    case SyntheticMsr::ReferenceTsc: value = partition_.guest_interface().reference_tsc.load(); return MsrResult::Done;
+    case SyntheticMsr::ReferenceTsc: value = interface.reference_tsc.load(); return MsrResult::Done;
     case SyntheticMsr::TscFrequency:
     // The APIC timer counts at the same rate: see ApicTimer.
     case SyntheticMsr::ApicFrequency: value = machine::tsc_frequency(); return MsrResult::Done;
     case SyntheticMsr::VpAssistPage: value = vp_assist_page_; return MsrResult::Done;
+    case SyntheticMsr::Reset:
+      value = 0;
+      return offers_reset(partition_.configuration()) ? MsrResult::Done : MsrResult::Unhandled;
+    case SyntheticMsr::InterruptCommand:
+    case SyntheticMsr::TaskPriority:
+      if (!apic_.is_xapic() && !apic_.is_x2apic()) return MsrResult::Fault;
+      synchronize_apic();
+      value = msr == static_cast<std::uint32_t>(SyntheticMsr::TaskPriority) ? apic_.task_priority() : apic_.command();
+      return MsrResult::Done;
+    case SyntheticMsr::GuestIdle:
+      value = 0;
+      activity_ = Activity::Idle;
+      changed_ = true;
+      return MsrResult::Done;
+    case SyntheticMsr::CrashControl: value = kCrashNotify | kCrashMessage; return MsrResult::Done;
+    case SyntheticMsr::EndOfInterrupt: return MsrResult::Fault;  // write-only
+    default: break;
   }
-  if (!Synic::is_register(msr)) return MsrResult::Unhandled;
-  value = synic_.read(msr);
+  if (!is_kept(msr)) return MsrResult::Unhandled;
+  value = synthetic_register(msr);
   return MsrResult::Done;
+}
+
+/// One of the registers that only keep what is written to them, as far as reading goes.
+std::uint64_t VirtualProcessor::synthetic_register(std::uint32_t msr) const {
+  if (is_crash_parameter(msr)) return crash_parameters_[msr - kFirstCrashMsr];
+  if (Synic::is_register(msr)) return synic_.read(msr);
+  const unsigned timer = (msr - kFirstTimerMsr) / 2;
+  return msr % 2 ? timers_.count(timer) : timers_.configuration(timer);
 }
 
 std::uint64_t VirtualProcessor::tsc_deadline() const {
@@ -192,7 +224,7 @@ VirtualProcessor::MsrResult VirtualProcessor::write_efer(std::uint64_t value) {
 
 VirtualProcessor::MsrResult VirtualProcessor::write_msr(std::uint32_t msr, std::uint64_t value) {
   if (msr >= kFirstX2Apic && msr <= kLastX2Apic) {
-    synchronize_task_priority();
+    synchronize_apic();
     return apply(apic_.write_x2(msr - kFirstX2Apic, value, machine::tsc()));
   }
   if (msr >= kFirstSynthetic && msr <= kLastSynthetic) return write_synthetic_msr(msr, value);
@@ -201,7 +233,7 @@ VirtualProcessor::MsrResult VirtualProcessor::write_msr(std::uint32_t msr, std::
   if (const auto held = held_by_hardware(name)) return write_through(*held, value);
   switch (name) {
     case Msr::Tsc: set_tsc_offset(static_cast<std::int64_t>(value - machine::tsc())); return MsrResult::Done;
-    case Msr::ApicBase: return apply(apic_.set_base(value));
+    case Msr::ApicBase: synchronize_apic(); return apply(apic_.set_base(value));
     case Msr::TscDeadline: set_tsc_deadline(value); return MsrResult::Done;
     case Msr::FsBase: return write_through(RegisterName::Fs, value);
     case Msr::GsBase: return write_through(RegisterName::Gs, value);
@@ -226,17 +258,48 @@ VirtualProcessor::MsrResult VirtualProcessor::write_synthetic_msr(std::uint32_t 
       if (value == 0) interface.hypercall_page.store(0);
       return MsrResult::Done;
     case SyntheticMsr::Hypercall: return write_hypercall_page(value);
-    case SyntheticMsr::VpAssistPage: vp_assist_page_ = value; return MsrResult::Done;
+    case SyntheticMsr::VpAssistPage:
+      withdraw_eoi_assist();
+      vp_assist_page_ = value;
+      return MsrResult::Done;
     case SyntheticMsr::ReferenceTsc:
       interface.reference_tsc.store(value);
       partition_.refresh_reference_tsc(*partition_.lock());
       return MsrResult::Done;
+    case SyntheticMsr::EndOfInterrupt:
+    case SyntheticMsr::InterruptCommand:
+    case SyntheticMsr::TaskPriority: return write_apic_msr(static_cast<SyntheticMsr>(msr), value);
+    // Both are told to the parent, which has asked for that: as an MSR that is not handled here.
+    case SyntheticMsr::Reset:
+      return (value & 1) || !offers_reset(partition_.configuration()) ? MsrResult::Unhandled : MsrResult::Done;
+    case SyntheticMsr::CrashControl: {
+      const bool told = partition_.configuration().intercepts.wants_msr(msr, HV_INTERCEPT_ACCESS_WRITE);
+      return (value & kCrashNotify) && told ? MsrResult::Unhandled : MsrResult::Done;
+    }
     case SyntheticMsr::VpIndex:
     case SyntheticMsr::TimeReferenceCount:
     case SyntheticMsr::TscFrequency:
-    case SyntheticMsr::ApicFrequency: return MsrResult::Fault;  // read-only
+    case SyntheticMsr::ApicFrequency:
+    case SyntheticMsr::GuestIdle: return MsrResult::Fault;  // read-only
+    default: break;
   }
+  if (is_crash_parameter(msr)) {
+    crash_parameters_[msr - kFirstCrashMsr] = value;
+    return MsrResult::Done;
+  }
+  if (is_timer(msr)) return write_synthetic_timer(msr, value);
   return Synic::is_register(msr) ? write_synic(msr, value) : MsrResult::Unhandled;
+}
+
+/// TLFS, "Local APIC MSR Accesses": in either mode of the APIC.
+VirtualProcessor::MsrResult VirtualProcessor::write_apic_msr(SyntheticMsr msr, std::uint64_t value) {
+  if (!apic_.is_xapic() && !apic_.is_x2apic()) return MsrResult::Fault;
+  synchronize_apic();
+  if (msr == SyntheticMsr::InterruptCommand) return apply(apic_.set_command(value));
+  const bool eoi = msr == SyntheticMsr::EndOfInterrupt;
+  if (value >> (eoi ? 32 : 8)) return MsrResult::Fault;
+  const auto target = eoi ? LocalApic::Register::EndOfInterrupt : LocalApic::Register::TaskPriority;
+  return apply(apic_.write(static_cast<std::uint32_t>(target) << 4, static_cast<std::uint32_t>(value), machine::tsc()));
 }
 
 /// TLFS, "Establishing the Hypercall Interface". The page is written into the guest's own memory.

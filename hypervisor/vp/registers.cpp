@@ -3,6 +3,7 @@
 // A VP's registers by TLFS name. Those that the processor's extension holds are passed on to it.
 #include "hypervisor/decode/guest_walk.hpp"
 #include "hypervisor/machine.hpp"
+#include "hypervisor/vp/guest_interface.hpp"
 #include "hypervisor/vp/virtual_processor.hpp"
 
 namespace bulkhead::hypervisor {
@@ -27,13 +28,19 @@ bool is_canonical(std::uint64_t address, unsigned bits) {
   return static_cast<std::uint64_t>(static_cast<std::int64_t>(address << (64 - bits)) >> (64 - bits)) == address;
 }
 
-/// The number of the MSR that a register of the SynIC is; 0: it is none of these.
-std::uint32_t synic_msr(RegisterName name) {
-  if (name >= RegisterName::Sint0 && name <= RegisterName::Sint15) {
-    return abi::kMsrSint0 + (static_cast<std::uint32_t>(name) - static_cast<std::uint32_t>(RegisterName::Sint0));
-  }
-  if (name >= RegisterName::Scontrol && name <= RegisterName::Eom) {
-    return abi::kMsrScontrol + (static_cast<std::uint32_t>(name) - static_cast<std::uint32_t>(RegisterName::Scontrol));
+/// The number of the MSR that a synthetic register is; 0: it is none of these.
+std::uint32_t synthetic_msr(RegisterName name) {
+  struct Range {
+    RegisterName first, last;
+    std::uint32_t msr;
+  };
+  constexpr Range kRanges[] = {{RegisterName::Sint0, RegisterName::Sint15, abi::kMsrSint0},
+                               {RegisterName::Scontrol, RegisterName::Eom, abi::kMsrScontrol},
+                               {RegisterName::Stimer0Config, RegisterName::Stimer3Count, kFirstTimerMsr},
+                               {RegisterName::CrashP0, RegisterName::CrashP4, kFirstCrashMsr}};
+  for (const Range& range : kRanges) {
+    if (name < range.first || name > range.last) continue;
+    return range.msr + (static_cast<std::uint32_t>(name) - static_cast<std::uint32_t>(range.first));
   }
   return 0;
 }
@@ -107,7 +114,7 @@ std::expected<RegisterValue, hv_status> VirtualProcessor::get_register(RegisterN
     case RegisterName::VpAssistPage: return number(vp_assist_page_);
     default: break;
   }
-  if (const std::uint32_t msr = synic_msr(name)) return number(synic_.read(msr));
+  if (const std::uint32_t msr = synthetic_msr(name)) return number(synthetic_register(msr));
   return hardware_.get_register(name);
 }
 
@@ -172,10 +179,13 @@ hv_status VirtualProcessor::set_register(RegisterName name, const RegisterValue&
     case RegisterName::InitialApicId:
     case RegisterName::VpIndex: return content == index_ ? HV_STATUS_SUCCESS : HV_STATUS_INVALID_REGISTER_VALUE;
     case RegisterName::TimeReferenceCount: return HV_STATUS_ACCESS_DENIED;
-    case RegisterName::VpAssistPage: return as_msr(write_synthetic_msr(0x40000073, content));
+    case RegisterName::VpAssistPage: {
+      auto guarded = partition_.lock();  // for the page that it may leave
+      return as_msr(write_synthetic_msr(0x40000073, content));
+    }
     default: break;
   }
-  if (const std::uint32_t msr = synic_msr(name)) return as_msr(write_synic(msr, content));
+  if (const std::uint32_t msr = synthetic_msr(name)) return as_msr(write_synthetic_msr(msr, content));
   return hardware_.set_register(name, value);
 }
 

@@ -11,10 +11,7 @@ namespace {
 /// never gets to where a physical interrupt would be noticed.
 constexpr unsigned kExitsPerDispatch = 2000;
 
-std::uint64_t timer_output(const LocalApic& apic) {
-  const std::uint64_t deadline = apic.timer().deadline();
-  return deadline == ApicTimer::kNever ? 0 : deadline;
-}
+std::uint64_t timer_output(std::uint64_t deadline) { return deadline == ApicTimer::kNever ? 0 : deadline; }
 
 }  // namespace
 
@@ -35,7 +32,7 @@ VirtualProcessor::VirtualProcessor(Partition& partition, std::uint32_t index, Vp
 
 hv_dispatch_vp_output VirtualProcessor::dispatch(const DispatchSettings& settings) {
   const auto suspended = [this](hv_dispatch_event event) -> hv_dispatch_vp_output {
-    return {HV_DISPATCH_STATE_READY, static_cast<__u32>(event), 0, timer_output(apic_)};
+    return {HV_DISPATCH_STATE_READY, static_cast<__u32>(event), 0, timer_output(next_deadline())};
   };
   if (explicit_suspend_) return suspended(HV_DISPATCH_EVENT_SUSPEND);
   if (settings.clear_intercept_suspend) intercept_suspend_ = false;
@@ -52,6 +49,7 @@ hv_dispatch_vp_output VirtualProcessor::dispatch(const DispatchSettings& setting
   }
   blocked_.store(false);
   changed_ = true;
+  if (partition_.configuration().reference_time.generation() != time_generation_) refresh_timer_deadline();
   wake_set_ = 0;
   return run(settings.timer_armed);
 }
@@ -60,7 +58,7 @@ hv_dispatch_vp_output VirtualProcessor::run(std::uint64_t timer_armed) {
   hv_dispatch_vp_output output{HV_DISPATCH_STATE_READY, HV_DISPATCH_EVENT_NONE, 0, 0};
   bool loaded = false;
   for (unsigned exits_left = kExitsPerDispatch; exits_left != 0; --exits_left) {
-    if (changed_ || mailbox_.needs_attention() || machine::tsc() >= apic_.timer().deadline()) [[unlikely]] {
+    if (changed_ || mailbox_.needs_attention() || machine::tsc() >= deadline_) [[unlikely]] {
       const Prepared prepared = prepare(timer_armed);
       if (prepared != Prepared::Enter) {
         if (prepared == Prepared::Block) output.state = HV_DISPATCH_STATE_BLOCKED;
@@ -80,13 +78,14 @@ hv_dispatch_vp_output VirtualProcessor::run(std::uint64_t timer_armed) {
       continue;
     }
     if (next == Next::Intercept) output.event = HV_DISPATCH_EVENT_INTERCEPT;
+    if (next == Next::Yield) output.event = HV_DISPATCH_EVENT_SPIN;
     break;
   }
   if (loaded) hardware_.unload();
   // After unload: a register that was on the processor is in memory now.
   if (output.event == HV_DISPATCH_EVENT_INTERCEPT) publish_registers();
   output.wake_set = wake_set_;
-  output.timer_deadline = timer_output(apic_);
+  output.timer_deadline = timer_output(next_deadline());
   return output;
 }
 
@@ -115,7 +114,7 @@ VirtualProcessor::Next VirtualProcessor::handle(const Exit& exit) {
       const bool done = finish_instruction(exit, Operation::Wbinvd) || finish_instruction(exit, Operation::Invd);
       return done ? Next::Enter : Next::Prepare;
     }
-    case ExitReason::Pause: return Next::EndDispatch;  // somebody else may need this processor more
+    case ExitReason::Pause: return Next::Yield;
     case ExitReason::MonitorWait:
     case ExitReason::UndefinedInstruction: return undefined_instruction();
   }

@@ -14,9 +14,12 @@
 // others reach its mailbox, its APIC address and the flag `blocked`, nothing else.
 #pragma once
 
+#include <algorithm>
+#include <array>
 #include <atomic>
 #include <cstdint>
 #include <optional>
+#include <span>
 
 #include "abi/intercept_message.hpp"
 #include "abi/register_page.hpp"
@@ -25,14 +28,16 @@
 #include "hypervisor/memory/frame.hpp"
 #include "hypervisor/partition/partition.hpp"
 #include "hypervisor/synic/synic.hpp"
+#include "hypervisor/synic/synthetic_timers.hpp"
 #include "hypervisor/vp/hardware_frames.hpp"
 #include "hypervisor/vp/mailbox.hpp"
 #include "hypervisor/vp/vp_hardware.hpp"
 
 namespace bulkhead::hypervisor {
 
-class ControlWord;
-struct CallShape;
+struct GuestCall;
+struct GuestCallShape;
+enum class SyntheticMsr : std::uint32_t;
 
 class VirtualProcessor {
  public:
@@ -60,6 +65,8 @@ class VirtualProcessor {
 
   // From any logical processor, with the partition's lock held.
   Mailbox& mailbox() { return mailbox_; }
+  /// When it wants to be dispatched again at the latest, of the root's time stamp counter.
+  std::uint64_t next_deadline() const { return std::min(apic_.timer().deadline(), timer_deadline_); }
   std::int64_t tsc_offset() const { return tsc_offset_.load(std::memory_order_relaxed); }
   ApicAddress apic_address() const { return ApicAddress::unpack(apic_address_.load(std::memory_order_relaxed)); }
   /// It was blocked and is not any more: whoever gets true must see to its being dispatched.
@@ -78,9 +85,10 @@ class VirtualProcessor {
   bool owned = false;
 
  private:
-  enum class Activity : std::uint8_t { Running, Halted, WaitForSipi };
+  /// Idle: halted until an interrupt is pending, whether it can be taken or not.
+  enum class Activity : std::uint8_t { Running, Halted, Idle, WaitForSipi };
   /// What handling an exit leads to.
-  enum class Next : std::uint8_t { Enter, Prepare, Intercept, EndDispatch };
+  enum class Next : std::uint8_t { Enter, Prepare, Intercept, EndDispatch, Yield };
   enum class Prepared : std::uint8_t { Enter, Block, Intercept, EndDispatch };
 
   // run_loop.cpp
@@ -109,6 +117,8 @@ class VirtualProcessor {
   void choose_event();
   bool can_take_interrupt() const;
   void synchronize_task_priority();
+  /// Before the guest reads or writes its local APIC, in whatever way.
+  void synchronize_apic();
   void apic_changed();
 
   // registers.cpp
@@ -128,11 +138,13 @@ class VirtualProcessor {
   Next handle_write_msr(const Exit& exit);
   enum class MsrResult : std::uint8_t { Done, Fault, Unhandled };
   MsrResult read_msr(std::uint32_t msr, std::uint64_t& value);
-  MsrResult read_synthetic_msr(std::uint32_t msr, std::uint64_t& value) const;
+  MsrResult read_synthetic_msr(std::uint32_t msr, std::uint64_t& value);
   MsrResult write_msr(std::uint32_t msr, std::uint64_t value);
   MsrResult write_efer(std::uint64_t value);
   MsrResult write_synthetic_msr(std::uint32_t msr, std::uint64_t value);
   MsrResult write_hypercall_page(std::uint64_t value);
+  std::uint64_t synthetic_register(std::uint32_t msr) const;
+  MsrResult write_apic_msr(SyntheticMsr msr, std::uint64_t value);
   MsrResult write_through(abi::RegisterName name, std::uint64_t value);
   std::uint64_t tsc_deadline() const;
   void set_tsc_deadline(std::uint64_t value);
@@ -140,13 +152,11 @@ class VirtualProcessor {
   MsrResult apply(const LocalApic::Outcome& outcome);
 
   // hypercall.cpp
-  /// The two or three words of a call, from the registers of either mode.
-  struct GuestCall {
-    std::uint64_t control, input, output;
-  };
-  GuestCall guest_call(const ExecutionMode& mode) const;
-  const std::byte* guest_call_memory(std::uint64_t address, std::size_t size) const;
-  hv_status check_connection_call(const ControlWord& control, const CallShape& shape, const GuestCall& call) const;
+  Next handle_guest_call(const Exit& exit, const GuestCall& call, bool wide);
+  GuestCall guest_call(const ExecutionMode& mode, std::uint64_t control, const GuestCallShape& shape) const;
+  hv_status read_input(const GuestCall& call, std::span<std::byte> front) const;
+  Next perform(const GuestCall& call, std::span<const std::byte> input, hv_status& status);
+  void flush_tlbs(std::uint64_t vps);
   Next handle_hypercall(const Exit& exit);
 
   // synic.cpp
@@ -154,6 +164,17 @@ class VirtualProcessor {
   std::byte* synic_page(const std::optional<GuestPage>& place) const;
   SynicResult post_message(unsigned sint, const abi::SynicMessage& message);
   std::uint16_t take_deliverable_sints();
+
+  // synthetic_timers.cpp
+  MsrResult write_synthetic_timer(std::uint32_t msr, std::uint64_t value);
+  void refresh_timer_deadline();
+  void expire_timers(std::uint64_t tsc);
+
+  // assist.cpp
+  std::uint32_t* eoi_assist_word() const;
+  void offer_eoi_assist(std::uint8_t vector);
+  void withdraw_eoi_assist();
+  void settle_eoi_assist();
 
   // memory.cpp
   Next handle_memory(const Exit& exit);
@@ -198,12 +219,22 @@ class VirtualProcessor {
   std::optional<std::uint8_t> external_interrupt_;     // from the PIC
   std::uint64_t notifications_ = 0;                    // DeliverabilityNotifications
   bool changed_ = true;                                // prepare before the next entry
+  bool ended_for_timer_ = false;                       // the last dispatch, before the guest was entered
+  std::uint64_t deadline_ = 0;                         // of the timers, as of the last prepare
   std::optional<std::uint8_t> ended_level_interrupt_;  // to be told to the parent
   std::uint32_t exception_intercepts_ = 0;
   bool publish_code_only_ = false;  // of the segments and control registers
   std::uint64_t wake_set_ = 0;
   std::atomic<std::int64_t> tsc_offset_;  // changed by the owner only
   std::uint64_t vp_assist_page_ = 0;
+  bool eoi_assisted_ = false;  // the interrupt in service ends when the guest clears the bit in the assist page
+
+  SyntheticTimers timers_;
+  std::uint64_t timer_deadline_ = ApicTimer::kNever;  // theirs, of the root's time stamp counter
+  bool timer_messages_wait_ = false;
+  std::uint32_t time_generation_ = 0;
+
+  std::array<std::uint64_t, 5> crash_parameters_{};
 
   /// Where the last instruction was that exited: its page's memory, for a quick look at its bytes the next time.
   struct FetchCache {

@@ -13,8 +13,10 @@ using namespace bulkhead::hypervisor;
 
 namespace {
 
-constexpr std::uint16_t kCodes[] = {0x40, 0x41, 0x42, 0x43, 0x44, 0x45, 0x47, 0x48, 0x49, 0x4a, 0x4b,   0x4c,
-                                    0x4d, 0x4e, 0x4f, 0x50, 0x51, 0x91, 0x94, 0xc2, 0xe1, 0xe2, 0x7f00, 0x99};
+constexpr std::uint16_t kCodes[] = {0x40, 0x41, 0x42, 0x43, 0x44, 0x45, 0x47, 0x48, 0x49, 0x4a, 0x4b, 0x4c,   0x4d,
+                                    0x4e, 0x4f, 0x50, 0x51, 0x91, 0x94, 0xc0, 0xc1, 0xc2, 0xe1, 0xe2, 0x7f00, 0x99};
+/// What children may call, the first two if their parent listens.
+constexpr std::uint16_t kGuestCodes[] = {0x5c, 0x5d, 0x2, 0x3, 0x8, 0xb, 0x13, 0x14, 0x15, 0x42};
 
 struct Reader {
   const std::uint8_t* data;
@@ -67,11 +69,25 @@ void queue_exit(Scene& scene, Reader& reader) {
   } else if (exit.reason == ExitReason::Port) {
     exit.port = {.port = reader.next<std::uint16_t>(), .size = 1, .write = false, .string = false, .rep = false};
   }
-  const auto a = reader.next<std::uint64_t>(), c = reader.next<std::uint64_t>(), rip = reader.next<std::uint64_t>();
+  const auto a = reader.next<std::uint64_t>(), rip = reader.next<std::uint64_t>();
+  auto c = reader.next<std::uint64_t>(), d = std::uint64_t{0};
+  const bool plain = reader.next<std::uint8_t>() & 1;  // in a mode in which it may call
+  // Registers and calls of the Hyper-V interface more often than not, with pages and input that are there.
+  if (exit.reason == ExitReason::Hypercall && plain) {
+    c = (c & ~0xffffull) | kGuestCodes[c % std::size(kGuestCodes)];
+    d = (c & HV_HYPERCALL_FAST) ? a : a & 0x8ff8;
+    if (!(c & 1)) c &= 0xffff'ffffull & ~(0xfull << 27);  // no repetitions
+  } else if ((exit.reason == ExitReason::WriteMsr || exit.reason == ExitReason::ReadMsr) && plain) {
+    d = a >> 33;
+    c = 0x40000000 | (c & 0x1ff);
+  }
+  scene.machine.tsc += a & 0xffff;
   const auto cr0 = reader.next<std::uint64_t>(), cr3 = reader.next<std::uint64_t>(), cr4 = reader.next<std::uint64_t>();
   hardware.then(exit, [=](fake::FakeVpHardware& guest) {
     guest.general[0] = a;
     guest.general[1] = c;
+    guest.general[2] = d;
+    guest.general[8] = a;
     guest.rip = rip;
     guest.execution_mode.cr0 = cr0;
     guest.execution_mode.cr3 = cr3;
@@ -79,6 +95,11 @@ void queue_exit(Scene& scene, Reader& reader) {
     guest.execution_mode.efer = cr4 >> 32 & 0x500;
     guest.execution_mode.cs.base = cr3 >> 32;
     guest.execution_mode.cs.attributes = static_cast<std::uint16_t>(cr0 >> 32);
+    if (plain) {
+      guest.execution_mode.cr0 |= 1;
+      guest.execution_mode.efer = 0x500;
+      guest.execution_mode.cs.attributes = 0xa09b;
+    }
   });
 }
 
@@ -95,8 +116,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     control |= std::uint64_t{reps & 0x3ffu} << 32 | std::uint64_t{reps & 0x8000u} << 1;
     if (choice & 0x40) control ^= std::uint64_t{reader.next<std::uint16_t>()} << 48;
     // Input: bytes as they come, but partition ids that exist more often than not.
-    std::uint8_t input[128] = {};
-    const std::size_t length = std::min<std::size_t>(reader.size, reader.next<std::uint8_t>() % sizeof input);
+    std::uint8_t input[288] = {};
+    const std::size_t length = std::min<std::size_t>(reader.size, reader.next<std::uint8_t>() % 128);
     for (std::size_t i = 0; i < length; ++i) input[i] = reader.next<std::uint8_t>();
     if (!(input[0] & 0xc0)) std::memcpy(input, &scene.partitions[input[0] & 1], 8);
     std::memcpy(scene.machine.at(fake::Root::kInputPage), input, sizeof input);

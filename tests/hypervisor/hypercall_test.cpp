@@ -235,7 +235,7 @@ TEST_F(HypercallTest, Properties) {
   const auto set = [&](std::uint32_t code, std::uint64_t value) {
     return root_.call(HV_CALL_SET_PARTITION_PROPERTY, hv_partition_property{id, code, 0, value}).status;
   };
-  EXPECT_EQ(get(HV_PARTITION_PROPERTY_PRIVILEGE_FLAGS), 0xa62u);
+  EXPECT_EQ(get(HV_PARTITION_PROPERTY_PRIVILEGE_FLAGS), 0xe7eu);
   EXPECT_EQ(get(HV_PARTITION_PROPERTY_PROCESSOR_CLOCK_FREQUENCY), fake::Machine::kFrequency);
   EXPECT_EQ(get(HV_PARTITION_PROPERTY_PHYSICAL_ADDRESS_WIDTH), 48u);
   EXPECT_EQ(get(0x12345), 0x5747555300000000u + HV_STATUS_UNKNOWN_PROPERTY);

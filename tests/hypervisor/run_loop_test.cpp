@@ -237,7 +237,7 @@ TEST_F(RunLoopTest, CpuidShowsAChildWhatItHas) {
   EXPECT_FALSE(cpuid(0, 0x80000001)[2] >> 2 & 1) << "SVM";
   EXPECT_EQ(cpuid(0, 0x8000000a), (std::array<std::uint64_t, 4>{}));
   EXPECT_EQ(cpuid(0, 0x40000000)[0], 0x40000006u);
-  EXPECT_EQ(cpuid(0, 0x40000003)[0], 0xa66u);
+  EXPECT_EQ(cpuid(0, 0x40000003)[0], 0xe7eu);
   EXPECT_EQ(cpuid(0, 0x40000003)[1], 0u);
   EXPECT_EQ(cpuid(0, 0x40000082), (std::array<std::uint64_t, 4>{}));
   EXPECT_EQ(cpuid(0, 0x21), (std::array<std::uint64_t, 4>{}));

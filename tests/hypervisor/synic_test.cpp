@@ -185,8 +185,9 @@ TEST_F(SynicTest, WhatWasInAPageBeforeIsNoMessage) {
 TEST_F(SynicTest, PagesWhereThereIsNoMemoryAreAcceptedAndHoldNothing) {
   enable();
   constexpr std::uint64_t kReadOnly = 0x80000;
+  constexpr std::uint64_t kPlaces[] = {kMemorySize, kReadOnly, 0xfee00000, 0xffff'ffff'ffff'f000};
   root_.map(id_, kReadOnly / kPageSize, fake::kGuestPage + 64, 1, HV_MAP_GPA_READABLE);
-  for (const std::uint64_t place : {kMemorySize, std::uint64_t{kReadOnly}, 0xfee00000ull, 0xffff'ffff'ffff'f000ull}) {
+  for (const std::uint64_t place : kPlaces) {
     EXPECT_TRUE(write_msr(0, abi::kMsrSimp, place | 1));
     EXPECT_TRUE(write_msr(0, abi::kMsrSiefp, place | 1));
     EXPECT_EQ(post(), HV_STATUS_INVALID_SYNIC_STATE);
