@@ -18,6 +18,7 @@
 // Between freezing and thawing no interrupts are sent and no messages posted: the devices above have stopped too.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -59,14 +60,21 @@ struct EoiExit {
 struct InterruptWindowExit {};
 /// The guest's processor shut down: an exception while delivering a double fault.
 struct TripleFaultExit {};
+/// The guest wrote the RESET register: TLFS, "Partition Reset".
+struct ResetExit {};
+/// The guest's kernel says that it has crashed. It may go on for a while.
+struct CrashExit {
+  std::array<std::uint64_t, 5> parameters;  // the crash registers P0 to P4, whatever they mean to the guest
+  std::string text;                         // the guest's words, at most 4096 bytes of anything; or empty
+};
 /// `cancel` was called.
 struct CancelledExit {};
 /// The guest did something that cannot be emulated, or its registers are a state no processor can be in.
 struct FailureExit {
   std::string why;
 };
-using Exit =
-    std::variant<PortExit, MmioExit, EoiExit, InterruptWindowExit, TripleFaultExit, CancelledExit, FailureExit>;
+using Exit = std::variant<PortExit, MmioExit, EoiExit, InterruptWindowExit, TripleFaultExit, ResetExit, CrashExit,
+                          CancelledExit, FailureExit>;
 
 struct RegisterAssignment {
   abi::RegisterName name;

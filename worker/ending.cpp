@@ -36,6 +36,7 @@ int exit_status(const Ending& ending) {
 std::string to_line(const Ending& ending) {
   std::string line(word(ending.kind));
   if (ending.kind == EndingKind::Exited) line += fmt::format(" with value {}", ending.value);
+  if (ending.kind == EndingKind::Panicked && !ending.detail.empty()) return line + ": " + ending.detail;
   if (!ending.detail.empty()) line += fmt::format(" ({})", ending.detail);
   return line;
 }

@@ -31,6 +31,8 @@ struct Ending {
   std::string detail = {};
   /// Of Exited: the value that the guest wrote.
   std::uint32_t value = 0;
+  /// Of Panicked: what the guest's kernel said, in lines of printable characters; may be empty.
+  std::string text = {};
 
   bool operator==(const Ending&) const = default;
 };

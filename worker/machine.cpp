@@ -4,18 +4,22 @@
 #include <fmt/format.h>
 #include <algorithm>
 #include <boost/asio/post.hpp>
+#include <chrono>
 #include <utility>
 
 #include "firmware/firmware.hpp"
 #include "firmware/memory_layout.hpp"
 #include "worker/host_memory.hpp"
 #include "worker/image_file.hpp"
+#include "worker/last_words.hpp"
 
 namespace bulkhead::worker {
 namespace {
 
 constexpr std::uint64_t kMiB = std::uint64_t{1} << 20;
 constexpr abi::vmbus::ChannelId kDynamicMemoryChannel{1024};
+/// For what a guest may still do after it has reported its panic.
+constexpr std::chrono::seconds kTimeForLastWords{2};
 
 vdev::RtcMemorySizes split(std::uint64_t memory_size) {
   const std::uint64_t low = std::min(memory_size, firmware::kLowMemoryLimit);
@@ -31,6 +35,7 @@ Machine::Machine(boost::asio::io_context& event_loop, engine::Engine& engine, Ma
       engine_(engine),
       observer_(observer),
       settings_(std::move(settings)),
+      last_words_(event_loop),
       alive_(std::make_shared<bool>(true)) {
   if (!settings_.disks.empty()) settings_.vmbus = true;
 }
@@ -272,6 +277,7 @@ Result<> Machine::restart() {
     requested_.reset();
     paused_ = false;
     ++restarts_;
+    panic_.reset();
   }
   if (auto booted = boot(); !booted) return booted;
   return start();
@@ -353,6 +359,10 @@ void Machine::handle_rare_exit(engine::VirtualProcessor& vp, const engine::Exit&
     }
   } else if (std::holds_alternative<engine::TripleFaultExit>(exit)) {
     request({.kind = EndingKind::TripleFault, .detail = fmt::format("processor {}", vp.index())});
+  } else if (std::holds_alternative<engine::ResetExit>(exit)) {
+    request_reset("the hypervisor's reset register");
+  } else if (const auto* crash = std::get_if<engine::CrashExit>(&exit)) {
+    request(ending_of(*crash));
   } else if (const auto* failure = std::get_if<engine::FailureExit>(&exit)) {
     request({.kind = EndingKind::Failed, .detail = fmt::format("processor {}: {}", vp.index(), failure->why)});
   }
@@ -371,12 +381,26 @@ void Machine::request_power_off(std::string_view why) {
 
 void Machine::request_exit(std::uint32_t value) { request({.kind = EndingKind::Exited, .value = value}); }
 
+/// The guest has more to say: by the crash registers, with which it gives its kernel's last words. Until then, or until it has had time
+/// for that, it goes on; whatever else ends it meanwhile, it has panicked.
 void Machine::report_panic(std::string_view how) {
-  request({.kind = EndingKind::Panicked, .detail = std::string(how)});
+  if (panic_) return;
+  panic_ = Ending{.kind = EndingKind::Panicked, .detail = std::string(how)};
+  boost::asio::post(event_loop_, [this, alive = std::weak_ptr<bool>(alive_)] {
+    if (alive.expired()) return;
+    last_words_.expires_after(kTimeForLastWords);
+    last_words_.async_wait([this, alive](const boost::system::error_code& error) {
+      if (error || alive.expired()) return;
+      std::lock_guard lock(lock_);
+      if (panic_) request(*panic_);
+    });
+  });
 }
 
 void Machine::request(Ending ending) {
   if (requested_) return;
+  if (panic_ && ending.kind != EndingKind::Panicked && ending.kind != EndingKind::Stopped) ending = *panic_;
+  panic_.reset();
   requested_ = std::move(ending);
   for (auto& processor : processors_) processor->request_stop();
   boost::asio::post(event_loop_, [this, alive = std::weak_ptr<bool>(alive_)] {

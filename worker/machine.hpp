@@ -22,6 +22,7 @@
 
 #include <boost/asio/executor_work_guard.hpp>
 #include <boost/asio/io_context.hpp>
+#include <boost/asio/steady_timer.hpp>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -170,6 +171,8 @@ class Machine final : public control::ControlledMachine,
   bool paused_ = false;
   std::uint64_t restarts_ = 0;
   state::Nanoseconds started_at_{0};  // of the machine's time
+  std::optional<Ending> panic_;       // the guest has panicked, and may have something to say about it
+  boost::asio::steady_timer last_words_;
   std::unique_ptr<engine::GuestMemory> memory_;
   std::unique_ptr<Motherboard> motherboard_;
   // What uses the clock goes before it, and the bus before those that it calls.

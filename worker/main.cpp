@@ -11,6 +11,8 @@
 #include <csignal>
 #include <cstdio>
 #include <optional>
+#include <ranges>
+#include <string_view>
 
 #include "engine/select.hpp"
 #include "worker/command_line.hpp"
@@ -143,6 +145,10 @@ int run(std::span<const std::string> arguments) {
   Reporter reporter(line->report_fd.value_or(-1));
   const Ending ending = run_machine(*line, reporter);
   reporter.ended(ending);
+  for (const auto words : std::views::split(ending.text, '\n')) {
+    if (words.empty()) continue;
+    fmt::print(stderr, "bulkhead-vmwp: {}: guest: {}\n", line->name, std::string_view(words.begin(), words.end()));
+  }
   // Who reads the reports says it to the user; otherwise it is said here.
   if (!line->report_fd) fmt::print(stderr, "bulkhead-vmwp: {}: {}\n", line->name, to_line(ending));
   return exit_status(ending);

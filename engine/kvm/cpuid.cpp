@@ -52,14 +52,30 @@ void set_topology_leaf(std::vector<kvm_cpuid_entry2>& table, std::uint32_t vp, s
   level(2, 0, 0, 0);
 }
 
-/// TLFS, "Hypervisor CPUID Leaves": the least that makes a guest use the frequency MSRs, so that it need not measure its
-/// clocks against a PIT, and the reference TSC page, so that reading the time costs no exit. KVM implements them; it
-/// makes the page valid only on a host whose own clock is the time stamp counter.
-void add_hypervisor_leaves(std::vector<kvm_cpuid_entry2>& table, std::uint32_t vp_count, bool synic) {
-  constexpr std::uint32_t kReferenceCounter = bit(1), kHypercallMsrs = bit(5), kVpIndex = bit(6),
+/// The leaf of KVM's Hyper-V interface, all zeros if the kernel does not tell it.
+kvm_cpuid_entry2 interface_leaf(const std::vector<kvm_cpuid_entry2>& supported, std::uint32_t function) {
+  const auto found = std::ranges::find_if(supported, [&](const auto& entry) { return entry.function == function; });
+  return found == supported.end() ? kvm_cpuid_entry2{} : *found;
+}
+
+/// TLFS, "Hypervisor CPUID Leaves": what both engines offer, as far as this kernel has it. Not taken from the kernel as it is, since
+/// that would also offer what means nothing here, and what no guest has been tried with.
+void add_hypervisor_leaves(std::vector<kvm_cpuid_entry2>& table, const std::vector<kvm_cpuid_entry2>& supported,
+                           const GuestCpuid& guest) {
+  // 40000003 EAX. A kernel has had the first ones since it has had the interface at all.
+  constexpr std::uint32_t kReferenceCounter = bit(1), kHypercallMsrs = bit(5), kVpIndex = bit(6), kReset = bit(7),
                           kReferenceTsc = bit(9), kFrequencyMsrs = bit(11);
-  constexpr std::uint32_t kSynicMsrs = bit(2), kPostMessages = bit(4), kSignalEvents = bit(5);
-  constexpr std::uint32_t kEdxFrequencyMsrs = bit(8), kRelaxedTiming = bit(5), kDeprecateAutoEoi = bit(9);
+  constexpr std::uint32_t kAlways = kReferenceCounter | kHypercallMsrs | kVpIndex | kReferenceTsc | kFrequencyMsrs;
+  constexpr std::uint32_t kSynicMsrs = bit(2), kTimers = bit(3), kApicMsrs = bit(4);
+  // EBX, EDX.
+  constexpr std::uint32_t kPostMessages = bit(4), kSignalEvents = bit(5);
+  constexpr std::uint32_t kXmmInput = bit(4), kEdxFrequencyMsrs = bit(8), kCrashMsrs = bit(10), kDirectTimers = bit(19);
+  // 40000004 EAX; EBX FFFFFFFF: never call for a long spin wait.
+  constexpr std::uint32_t kRemoteFlush = bit(2), kUseApicMsrs = bit(3), kRelaxedTiming = bit(5),
+                          kDeprecateAutoEoi = bit(9), kClusterIpi = bit(10), kExMasks = bit(11), kNever = 0xffffffff;
+  const kvm_cpuid_entry2 features = interface_leaf(supported, 0x40000003);
+  const kvm_cpuid_entry2 hints = interface_leaf(supported, 0x40000004);
+  const std::uint32_t with_synic = guest.synic ? kSynicMsrs | kTimers : 0;
   const auto leaf = [&](std::uint32_t function, std::uint32_t eax, std::uint32_t ebx, std::uint32_t ecx,
                         std::uint32_t edx) {
     kvm_cpuid_entry2 entry = {};
@@ -73,11 +89,15 @@ void add_hypervisor_leaves(std::vector<kvm_cpuid_entry2>& table, std::uint32_t v
   leaf(0x40000000, 0x40000006, 0x7263694d, 0x666f736f, 0x76482074);  // "Microsoft Hv", as guests look for it
   leaf(0x40000001, 0x31237648, 0, 0, 0);                             // "Hv#1"
   leaf(0x40000002, 0, 0, 0, 0);
-  leaf(0x40000003,
-       kReferenceCounter | kHypercallMsrs | kVpIndex | kReferenceTsc | kFrequencyMsrs | (synic ? kSynicMsrs : 0),
-       synic ? kPostMessages | kSignalEvents : 0, 0, kEdxFrequencyMsrs);
-  leaf(0x40000004, kRelaxedTiming | (synic ? kDeprecateAutoEoi : 0), 0xffffffff, 0, 0);
-  leaf(0x40000005, vp_count, vp_count, 0, 0);
+  // The crash registers need the same filter as the SynIC.
+  leaf(0x40000003, kAlways | (features.eax & (kReset | kApicMsrs | with_synic)),
+       guest.connections ? kPostMessages | kSignalEvents : 0, 0,
+       kEdxFrequencyMsrs | (features.edx & (kXmmInput | (guest.synic ? kCrashMsrs | kDirectTimers : 0))));
+  leaf(0x40000004,
+       kRelaxedTiming | (guest.synic ? kDeprecateAutoEoi : 0) |
+           (hints.eax & (kRemoteFlush | kUseApicMsrs | kClusterIpi | kExMasks)),
+       hints.ebx != 0 ? hints.ebx : kNever, 0, 0);
+  leaf(0x40000005, guest.vp_count, guest.vp_count, 0, 0);
   leaf(0x40000006, 0, 0, 0, 0);
 }
 
@@ -118,43 +138,53 @@ void adapt(kvm_cpuid_entry2& entry, std::uint32_t vp, std::uint32_t vp_count) {
   }
 }
 
+bool is_hypervisor_leaf(std::uint32_t function) { return (function >> 28) == 4; }
+
 /// Leaves that are replaced, or that tell of what a guest has not.
 bool is_dropped(std::uint32_t function) {
-  return function == 0xb || function == 0x1f || function == 0x8000000a || (function >> 28) == 4;
+  return function == 0xb || function == 0x1f || function == 0x8000000a || is_hypervisor_leaf(function);
+}
+
+Result<std::vector<kvm_cpuid_entry2>> ask_for_table(int device, unsigned long request) {
+  for (std::uint32_t capacity = 128; capacity <= 4096; capacity *= 2) {
+    CpuidBuffer buffer(capacity);
+    if (ioctl(device, request, buffer.table()) >= 0) {
+      return std::vector<kvm_cpuid_entry2>(buffer.table()->entries, buffer.table()->entries + buffer.table()->nent);
+    }
+    if (errno != E2BIG) return std::unexpected(Error::from_errno("cannot ask KVM for the processor's features", errno));
+  }
+  return fail("KVM has more CPUID leaves than expected");
 }
 
 }  // namespace
 
 Result<std::vector<kvm_cpuid_entry2>> supported_cpuid(int device) {
-  for (std::uint32_t capacity = 128; capacity <= 4096; capacity *= 2) {
-    CpuidBuffer buffer(capacity);
-    if (ioctl(device, KVM_GET_SUPPORTED_CPUID, buffer.table()) < 0) {
-      if (errno == E2BIG) continue;
-      return std::unexpected(Error::from_errno("cannot ask KVM for the processor's features", errno));
-    }
-    std::vector<kvm_cpuid_entry2> entries(buffer.table()->entries, buffer.table()->entries + buffer.table()->nent);
-    const bool deadline = ioctl(device, KVM_CHECK_EXTENSION, KVM_CAP_TSC_DEADLINE_TIMER) > 0;
-    for (auto& entry : entries) {
-      // Both belong to the local APIC in the kernel, which KVM does not presume to be used when it is asked here.
-      if (entry.function == 1) entry.ecx |= kEcxX2apic | (deadline ? kEcxTscDeadline : 0);
-    }
-    return entries;
+  auto entries = ask_for_table(device, KVM_GET_SUPPORTED_CPUID);
+  if (!entries) return std::unexpected(entries.error());
+  const bool deadline = ioctl(device, KVM_CHECK_EXTENSION, KVM_CAP_TSC_DEADLINE_TIMER) > 0;
+  for (auto& entry : *entries) {
+    // Both belong to the local APIC in the kernel, which KVM does not presume to be used when it is asked here.
+    if (entry.function == 1) entry.ecx |= kEcxX2apic | (deadline ? kEcxTscDeadline : 0);
   }
-  return fail("KVM has more CPUID leaves than expected");
+  std::erase_if(*entries, [](const auto& entry) { return is_hypervisor_leaf(entry.function); });
+  if (ioctl(device, KVM_CHECK_EXTENSION, KVM_CAP_SYS_HYPERV_CPUID) <= 0) return entries;
+  auto interface = ask_for_table(device, KVM_GET_SUPPORTED_HV_CPUID);
+  if (!interface) return std::unexpected(interface.error());
+  entries->insert(entries->end(), interface->begin(), interface->end());
+  return entries;
 }
 
-std::vector<kvm_cpuid_entry2> guest_cpuid(const std::vector<kvm_cpuid_entry2>& supported, std::uint32_t vp,
-                                          std::uint32_t vp_count, bool synic) {
+std::vector<kvm_cpuid_entry2> guest_cpuid(const std::vector<kvm_cpuid_entry2>& supported, const GuestCpuid& guest) {
   std::vector<kvm_cpuid_entry2> table;
   for (kvm_cpuid_entry2 entry : supported) {
     if (is_dropped(entry.function)) continue;
-    adapt(entry, vp, vp_count);
+    adapt(entry, guest.vp, guest.vp_count);
     table.push_back(entry);
   }
   const bool has_topology =
       std::ranges::any_of(supported, [](const auto& e) { return e.function == 0 && e.eax >= 0xb; });
-  if (has_topology) set_topology_leaf(table, vp, vp_count);
-  add_hypervisor_leaves(table, vp_count, synic);
+  if (has_topology) set_topology_leaf(table, guest.vp, guest.vp_count);
+  add_hypervisor_leaves(table, supported, guest);
   return table;
 }
 

@@ -131,10 +131,11 @@ Result<std::unique_ptr<Engine>> open_engine_at(const char* path) {
   // The guest's local APIC ids are eight bits wide, and 255 is for all.
   const int maximum = std::min(extension(KVM_CAP_MAX_VCPUS), 255);
   const bool saved_state = trial->can_freeze_time && has_saved_state(extension);
+  const bool synic = has_synic(extension);
   Capabilities capabilities{.name = "kvm",
                             .maximum_vps = static_cast<std::uint32_t>(std::max(maximum, 1)),
                             .tsc_frequency = trial->tsc_frequency,
-                            .synic = has_synic(extension),
+                            .synic = synic,
                             .saved_state = saved_state,
                             .dirty_pages = true,
                             .reference_time = true,
@@ -143,6 +144,7 @@ Result<std::unique_ptr<Engine>> open_engine_at(const char* path) {
                                                       .msrs = std::move(*msrs),
                                                       .run_size = static_cast<std::size_t>(run_size),
                                                       .tsc_frequency = trial->tsc_frequency,
+                                                      .synic = synic,
                                                       .saved_state = saved_state});
   return std::make_unique<KvmEngine>(std::move(device), std::move(*trial), std::move(host), std::move(capabilities));
 }

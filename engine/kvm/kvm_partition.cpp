@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cerrno>
 
+#include "engine/guest_crash.hpp"
 #include "engine/kvm/cpuid.hpp"
 #include "engine/kvm/kvm_time.hpp"
 #include "engine/kvm/kvm_virtual_processor.hpp"
@@ -42,17 +43,36 @@ Result<std::unique_ptr<Partition>> KvmPartition::create(int device, const Partit
     return std::unexpected(Error::from_errno("cannot have local APICs in the kernel", errno));
   }
   std::unique_ptr<KvmPartition> partition(new KvmPartition(std::move(machine), settings, std::move(host)));
-  if (settings.synic) {
+  if (partition->host().synic) {
     if (auto enabled = partition->enable_synic(); !enabled) return std::unexpected(enabled.error());
   }
   return partition;
 }
 
+/// Registers whose accesses are to be exits: EOM, so that we hear when a slot is free, and the crash control register, of which the
+/// kernel knows no text.
+Result<> KvmPartition::filter_registers() {
+  kvm_enable_cap exits = {};
+  exits.cap = KVM_CAP_X86_USER_SPACE_MSR;
+  exits.args[0] = KVM_MSR_EXIT_REASON_FILTER;
+  std::uint8_t none_allowed = 0;
+  kvm_msr_filter filter = {};
+  filter.flags = KVM_MSR_FILTER_DEFAULT_ALLOW;
+  const auto deny = [&](unsigned range, std::uint32_t msr, std::uint32_t access) {
+    filter.ranges[range] = {.flags = access, .nmsrs = 1, .base = msr, .bitmap = &none_allowed};
+  };
+  deny(0, abi::kMsrEom, KVM_MSR_FILTER_WRITE);
+  deny(1, kMsrCrashControl, KVM_MSR_FILTER_READ | KVM_MSR_FILTER_WRITE);
+  if (ioctl(machine_.get(), KVM_ENABLE_CAP, &exits) >= 0 &&
+      ioctl(machine_.get(), KVM_X86_SET_MSR_FILTER, &filter) >= 0) {
+    return {};
+  }
+  return std::unexpected(Error::from_errno("cannot hear of the registers that a guest writes", errno));
+}
+
 Result<> KvmPartition::enable_synic() {
   synic_ = std::make_unique<KvmSynic>(machine_.get(), settings_.vp_count, kReportedRoutes);
-  if (!KvmSynic::filter_end_of_message(machine_.get())) {
-    return std::unexpected(Error::from_errno("cannot hear of the messages that a guest has taken", errno));
-  }
+  if (auto filtered = filter_registers(); !filtered) return filtered;
   if (!write_routes()) return std::unexpected(Error::from_errno("cannot route synthetic interrupts", errno));
   return {};
 }
@@ -77,6 +97,7 @@ std::optional<std::uint64_t> KvmPartition::reference_time() const {
 
 Result<> KvmPartition::map_memory(GuestMemory& memory) {
   if (synic_) synic_->set_memory(memory);
+  guest_memory_ = &memory;
   return memory_.map(memory);
 }
 
@@ -147,8 +168,11 @@ Result<std::unique_ptr<VirtualProcessor>> KvmPartition::create_vp(std::uint32_t 
   if (!processor.is_open()) {
     return std::unexpected(Error::from_errno(fmt::format("cannot create virtual processor {}", index), errno));
   }
-  return KvmVirtualProcessor::create(*this, std::move(processor), index,
-                                     guest_cpuid(host_->cpuid, index, settings_.vp_count, settings_.synic));
+  return KvmVirtualProcessor::create(
+      *this, std::move(processor), index,
+      guest_cpuid(
+          host_->cpuid,
+          {.vp = index, .vp_count = settings_.vp_count, .synic = synic_ != nullptr, .connections = settings_.synic}));
 }
 
 void KvmPartition::send_interrupt(abi::InterruptMessage message) {

@@ -48,6 +48,7 @@ class KvmPartition final : public Partition {
   const KvmHost& host() const { return *host_; }
   int machine() const { return machine_.get(); }
   KvmSynic* synic() const { return synic_.get(); }
+  const GuestMemory* guest_memory() const { return guest_memory_; }
   /// The reference time at which time stands still, or nothing.
   std::optional<std::uint64_t> frozen_at() const { return frozen_at_; }
   void add(KvmVirtualProcessor& vp);
@@ -57,12 +58,14 @@ class KvmPartition final : public Partition {
   KvmPartition(FileDescriptor machine, const PartitionSettings& settings, std::shared_ptr<const KvmHost> host);
 
   Result<> enable_synic();
+  Result<> filter_registers();
   bool write_routes();
 
   FileDescriptor machine_;
   PartitionSettings settings_;
   std::shared_ptr<const KvmHost> host_;
   KvmMemory memory_;
+  const GuestMemory* guest_memory_ = nullptr;  // what is mapped
   std::vector<KvmVirtualProcessor*> vps_;
   std::optional<std::uint64_t> frozen_at_;  // the reference time, while it stands still
 

@@ -49,7 +49,8 @@ Result<> check_requirements(const ExtensionCheck& extension) {
 }
 
 bool has_synic(const ExtensionCheck& extension) {
-  return has_all(extension, {KVM_CAP_HYPERV_SYNIC2, KVM_CAP_X86_USER_SPACE_MSR, KVM_CAP_X86_MSR_FILTER});
+  return has_all(extension,
+                 {KVM_CAP_HYPERV_SYNIC2, KVM_CAP_SYS_HYPERV_CPUID, KVM_CAP_X86_USER_SPACE_MSR, KVM_CAP_X86_MSR_FILTER});
 }
 
 bool has_saved_state(const ExtensionCheck& extension) {

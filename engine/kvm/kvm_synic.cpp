@@ -29,21 +29,6 @@ void KvmSynic::append_routes(std::vector<kvm_irq_routing_entry>& routes) const {
   }
 }
 
-bool KvmSynic::filter_end_of_message(int machine) {
-  kvm_enable_cap exits = {};
-  exits.cap = KVM_CAP_X86_USER_SPACE_MSR;
-  exits.args[0] = KVM_MSR_EXIT_REASON_FILTER;
-  if (ioctl(machine, KVM_ENABLE_CAP, &exits) < 0) return false;
-  std::uint8_t none_allowed = 0;
-  kvm_msr_filter filter = {};
-  filter.flags = KVM_MSR_FILTER_DEFAULT_ALLOW;
-  filter.ranges[0].flags = KVM_MSR_FILTER_WRITE;
-  filter.ranges[0].base = abi::kMsrEom;
-  filter.ranges[0].nmsrs = 1;
-  filter.ranges[0].bitmap = &none_allowed;
-  return ioctl(machine, KVM_X86_SET_MSR_FILTER, &filter) >= 0;
-}
-
 std::uint8_t* KvmSynic::place(std::uint64_t page, abi::Sint sint) const {
   if (memory_ == nullptr) return nullptr;
   const auto* region = memory_->find(page);

@@ -36,8 +36,6 @@ class KvmSynic {
 
   /// One route for each SINT of each VP, for the machine's routing table.
   void append_routes(std::vector<kvm_irq_routing_entry>& routes) const;
-  /// Makes writes of EOM exits. Error: the kernel cannot.
-  static bool filter_end_of_message(int machine);
 
   // From the threads that run processors.
   void registers_written(std::uint32_t vp, std::uint64_t control, std::uint64_t message_page,

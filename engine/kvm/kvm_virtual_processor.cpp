@@ -15,6 +15,7 @@
 #include <optional>
 #include <utility>
 
+#include "engine/guest_crash.hpp"
 #include "engine/kvm/kvm_msrs.hpp"
 #include "engine/kvm/kvm_partition.hpp"
 #include "engine/kvm/kvm_registers.hpp"
@@ -195,7 +196,15 @@ std::optional<Exit> KvmVirtualProcessor::translate() {
       return InterruptWindowExit{};
     case KVM_EXIT_SHUTDOWN: return TripleFaultExit{};
     case KVM_EXIT_HYPERV: handle_hyperv_exit(); return std::nullopt;
-    case KVM_EXIT_X86_WRMSR: handle_msr_write(); return std::nullopt;
+    case KVM_EXIT_X86_WRMSR: return handle_msr_write();
+    case KVM_EXIT_X86_RDMSR:  // of the crash control register: what a guest can say with it
+      unfinished_ = true;
+      run_->msr.error = 0;
+      run_->msr.data = kCrashNotify | kCrashMessage;
+      return std::nullopt;
+    case KVM_EXIT_SYSTEM_EVENT:
+      if (run_->system_event.type == KVM_SYSTEM_EVENT_RESET) return ResetExit{};
+      return FailureExit{fmt::format("KVM system event {} is unknown here", run_->system_event.type)};
     case KVM_EXIT_INTR: return std::nullopt;
     case KVM_EXIT_FAIL_ENTRY:
       return FailureExit{fmt::format("the processor refused the guest's state (reason {:#x})",
@@ -217,12 +226,30 @@ void KvmVirtualProcessor::handle_hyperv_exit() {
   }
 }
 
-/// Only writes of EOM come here. The kernel is to see them too: its synthetic timers wait for slots as well.
-void KvmVirtualProcessor::handle_msr_write() {
+/// Writes of EOM and of the crash control register come here. The kernel is to see the first too: its synthetic timers wait for slots
+/// as well.
+std::optional<Exit> KvmVirtualProcessor::handle_msr_write() {
   unfinished_ = true;
   run_->msr.error = 0;
+  if (run_->msr.index == kMsrCrashControl) {
+    if ((run_->msr.data & kCrashNotify) == 0) return std::nullopt;
+    return describe_crash();
+  }
   write_msr(processor_.get(), {run_->msr.index, run_->msr.data});
   if (synic_ != nullptr) synic_->end_of_message(index_);
+  return std::nullopt;
+}
+
+/// The kernel keeps the parameters.
+CrashExit KvmVirtualProcessor::describe_crash() {
+  std::array<std::uint64_t, 5> parameters{};
+  std::array<std::uint8_t, sizeof(kvm_msrs) + parameters.size() * sizeof(kvm_msr_entry)> storage = {};
+  auto* list = reinterpret_cast<kvm_msrs*>(storage.data());
+  list->nmsrs = static_cast<__u32>(parameters.size());
+  for (std::uint32_t index = 0; index < parameters.size(); ++index) list->entries[index].index = kMsrCrashP0 + index;
+  ioctl(processor_.get(), KVM_GET_MSRS, list);
+  for (std::size_t index = 0; index < parameters.size(); ++index) parameters[index] = list->entries[index].data;
+  return read_crash(partition_.guest_memory(), parameters, run_->msr.data);
 }
 
 void KvmVirtualProcessor::split_port_exit() {

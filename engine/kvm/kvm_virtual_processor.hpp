@@ -71,7 +71,8 @@ class KvmVirtualProcessor final : public VirtualProcessor {
   void split_port_exit();
   void split_mmio_exit();
   void handle_hyperv_exit();
-  void handle_msr_write();
+  std::optional<Exit> handle_msr_write();
+  CrashExit describe_crash();
   FailureExit describe_internal_error();
   Result<std::optional<Exit>> finish_access();
   Result<> reach_instruction_boundary();

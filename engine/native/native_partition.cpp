@@ -7,6 +7,7 @@
 #include <cstring>
 #include <utility>
 
+#include "engine/guest_crash.hpp"
 #include "engine/native/native_virtual_processor.hpp"
 
 namespace bulkhead::engine::native {
@@ -71,6 +72,8 @@ Result<> NativePartition::install_intercepts() {
   constexpr std::uint32_t kRead = HV_INTERCEPT_ACCESS_READ, kWrite = HV_INTERCEPT_ACCESS_WRITE;
   Result<> done = intercept(HV_INTERCEPT_TYPE_IO_PORT_RANGE, kRead | kWrite, 0xffffull << 16, "the I/O ports");
   if (done) done = intercept(HV_INTERCEPT_TYPE_APIC_EOI, kWrite, 0, "the ends of interrupts");
+  if (done) done = intercept(HV_INTERCEPT_TYPE_MSR_INDEX, kWrite, kMsrReset, "the RESET register");
+  if (done) done = intercept(HV_INTERCEPT_TYPE_MSR_INDEX, kWrite, kMsrCrashControl, "the crash register");
   if (done && settings_.synic) {
     done = intercept(HV_INTERCEPT_TYPE_UNKNOWN_SYNIC_CONNECTION, HV_INTERCEPT_ACCESS_EXECUTE, 0, "messages and events");
   }

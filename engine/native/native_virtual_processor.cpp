@@ -7,6 +7,8 @@
 #include <cstring>
 #include <vector>
 
+#include "engine/guest_crash.hpp"
+
 namespace bulkhead::engine::native {
 namespace {
 
@@ -39,6 +41,7 @@ NativeVirtualProcessor::NativeVirtualProcessor(std::unique_ptr<VidProcessor> pro
                                                std::uint8_t physical_address_bits)
     : processor_(std::move(processor)),
       partition_(partition),
+      memory_(memory),
       synic_calls_(synic_calls),
       index_(index),
       page_(processor_->register_page()),
@@ -133,6 +136,7 @@ NativeVirtualProcessor::After NativeVirtualProcessor::translate(Result<Exit>& re
       *result = InterruptWindowExit{};
       return After::Return;
     case MessageType::HypercallIntercept: return translate_hypercall(message.hypercall, result);
+    case MessageType::Msr: return translate_msr(message.msr, result);
     case MessageType::SynicSintDeliverable: synic_calls_.slot_freed(abi::VpIndex{index_}); return After::Enter;
     case MessageType::UnrecoverableException: *result = TripleFaultExit{}; return After::Return;
     case MessageType::InvalidVpRegister:
@@ -158,6 +162,30 @@ NativeVirtualProcessor::After NativeVirtualProcessor::translate_hypercall(const 
   page_.dirty |= abi::kDirtyGeneral;
   if (auto left = leave_instruction(length); !left) return give_up(result, left.error());
   return After::Enter;
+}
+
+/// A write of one of the two registers that the hypervisor leaves to us.
+NativeVirtualProcessor::After NativeVirtualProcessor::translate_msr(const abi::MsrIntercept& intercept,
+                                                                    Result<Exit>& result) {
+  const unsigned length = intercept.header.instruction_length();
+  if (length == 0 || intercept.header.access != abi::InterceptAccess::Write) {
+    return fail_with(result, fmt::format("an access of register {:#x} was not expected", intercept.msr));
+  }
+  if (auto left = leave_instruction(length); !left) return give_up(result, left.error());
+  if (intercept.msr == kMsrReset) {
+    *result = ResetExit{};
+    return After::Return;
+  }
+  std::array<hv_register_assignment, 5> names{};
+  for (std::uint32_t index = 0; index < names.size(); ++index) {
+    names[index].name = static_cast<std::uint32_t>(RegisterName::CrashP0) + index;
+  }
+  if (auto read = processor_->get_registers(names); !read) return give_up(result, read.error());
+  std::array<std::uint64_t, 5> parameters{};
+  for (std::size_t index = 0; index < names.size(); ++index) parameters[index] = names[index].value.low;
+  const std::uint64_t control = intercept.rdx << 32 | static_cast<std::uint32_t>(intercept.rax);
+  *result = read_crash(&memory_, parameters, control);
+  return After::Return;
 }
 
 NativeVirtualProcessor::After NativeVirtualProcessor::translate_port(const abi::IoPortIntercept& intercept,

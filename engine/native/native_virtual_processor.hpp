@@ -6,6 +6,7 @@
 //                        ├── memory, string port  ──▶ emulator ──▶ one exit for each access, then the registers
 //                        ├── EOI, deliverable     ──▶ EoiExit, InterruptWindowExit
 //                        ├── hypercall, slot free ──▶ the partition's SynicListener, and on
+//                        ├── RESET, CRASH_CTL     ──▶ ResetExit, CrashExit
 //                        └── triple fault         ──▶ TripleFaultExit
 //
 // The register page is written only between a run that ended with an intercept and the next one.
@@ -53,6 +54,7 @@ class NativeVirtualProcessor final : public VirtualProcessor, private emulator::
   After translate(Result<Exit>& result);
   After translate_port(const abi::IoPortIntercept& intercept, Result<Exit>& result);
   After translate_hypercall(const abi::HypercallIntercept& call, Result<Exit>& result);
+  After translate_msr(const abi::MsrIntercept& intercept, Result<Exit>& result);
   After translate_memory(const abi::MemoryIntercept& intercept, Result<Exit>& result);
   After emulate(emulator::AccessHint hint, Result<Exit>& result);
   After take(const emulator::Step& step, Result<Exit>& result);
@@ -74,6 +76,7 @@ class NativeVirtualProcessor final : public VirtualProcessor, private emulator::
 
   std::unique_ptr<VidProcessor> processor_;
   VidPartition& partition_;
+  const GuestMemory& memory_;
   const SynicCalls& synic_calls_;
   std::uint32_t index_;
   abi::RegisterPage& page_;

@@ -112,6 +112,36 @@ TEST_F(MachineTest, EndsWhenTheGuestPanics) {
   EXPECT_EQ(run_to_end().kind, EndingKind::Panicked);
 }
 
+TEST_F(MachineTest, AGuestsLastWordsAreTheEnding) {
+  create(settings());
+  guest_writes(0x505, 1);
+  vp(0).exit(
+      CrashExit{.parameters = {1, 2, 3, 4, 5}, .text = "[ 1.5] Oops\n[ 1.6] Kernel panic - not syncing: \x1b[2J\n"});
+  const Ending ending = run_to_end();
+  EXPECT_EQ(ending.kind, EndingKind::Panicked);
+  EXPECT_EQ(to_line(ending), "panicked: Kernel panic - not syncing: ?[2J");
+  EXPECT_EQ(ending.text, "[ 1.5] Oops\n[ 1.6] Kernel panic - not syncing: ?[2J\n");
+}
+
+TEST_F(MachineTest, AGuestThatPanicsAndRestartsHasPanicked) {
+  create(settings());
+  guest_writes(0x505, 1);
+  vp(0).exit(ResetExit{});
+  EXPECT_EQ(run_to_end().kind, EndingKind::Panicked);
+}
+
+TEST_F(MachineTest, ACrashWithoutWordsIsToldByItsRegisters) {
+  create(settings());
+  vp(0).exit(CrashExit{.parameters = {0xa, 0, 0, 0, 0xb}, .text = ""});
+  EXPECT_EQ(to_line(run_to_end()), "panicked: crash registers 0xa 0x0 0x0 0x0 0xb");
+}
+
+TEST_F(MachineTest, EndsWhenTheGuestResetsItsPartition) {
+  create(settings());
+  vp(0).exit(ResetExit{});
+  EXPECT_EQ(run_to_end().kind, EndingKind::Reset);
+}
+
 TEST_F(MachineTest, EndsWhenAProcessorShutsDown) {
   create(settings(3));
   vp(2).exit(TripleFaultExit{});

@@ -371,7 +371,8 @@ GUEST synic
 	sti
 1:	hlt
 	jmp	1b
-	.balign	128
+	.balign	64
+	/* + 128 */
 	movl	$0, 0xb0(%rbx)
 	cmpl	$0, 0x201200
 	je	3f

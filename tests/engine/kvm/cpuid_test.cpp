@@ -39,7 +39,7 @@ const std::vector<kvm_cpuid_entry2> kSupported = {entry(0, 0xd, 0, 0, 0),
 
 TEST(KvmCpuid, EachProcessorHasItsOwnNumber) {
   for (std::uint32_t vp = 0; vp < 3; ++vp) {
-    const auto table = guest_cpuid(kSupported, vp, 3);
+    const auto table = guest_cpuid(kSupported, {.vp = vp, .vp_count = 3});
     EXPECT_EQ(find(table, 1)->ebx >> 24, vp);
     EXPECT_EQ(find(table, 1)->ebx >> 16 & 0xff, 3u);
     EXPECT_EQ(find(table, 0xb, 1)->edx, vp);
@@ -52,24 +52,52 @@ TEST(KvmCpuid, EachProcessorHasItsOwnNumber) {
 }
 
 TEST(KvmCpuid, OneProcessorIsAlone) {
-  const auto table = guest_cpuid(kSupported, 0, 1);
+  const auto table = guest_cpuid(kSupported, {.vp = 0, .vp_count = 1});
   EXPECT_EQ(find(table, 1)->edx & 1u << 28, 0u);
   EXPECT_EQ(find(table, 0xb, 1)->eax, 0u);
 }
 
 TEST(KvmCpuid, NestedVirtualizationIsHidden) {
-  const auto table = guest_cpuid(kSupported, 0, 1);
+  const auto table = guest_cpuid(kSupported, {.vp = 0, .vp_count = 1});
   EXPECT_EQ(find(table, 1)->ecx & 1u << 5, 0u);
   EXPECT_EQ(find(table, 0x80000001)->ecx & 1u << 2, 0u);
   EXPECT_FALSE(find(table, 0x8000000a).has_value());
 }
 
 TEST(KvmCpuid, TheHypervisorLeavesAreOurs) {
-  const auto table = guest_cpuid(kSupported, 0, 1);
+  const auto table = guest_cpuid(kSupported, {.vp = 0, .vp_count = 1});
   EXPECT_NE(find(table, 1)->ecx & 1u << 31, 0u);
   EXPECT_EQ(find(table, 0x40000000)->eax, 0x40000006u);
   EXPECT_EQ(find(table, 0x40000001)->eax, 0x31237648u);
   EXPECT_EQ(std::ranges::count_if(table, [](const auto& e) { return e.function == 0x40000000; }), 1);
+}
+
+TEST(KvmCpuid, TheHypervisorInterfaceIsWhatTheKernelHasAndTheMachineCanUse) {
+  std::vector<kvm_cpuid_entry2> supported = kSupported;
+  std::erase_if(supported, [](const auto& e) { return e.function == 0x40000000; });
+  supported.push_back(entry(0x40000003, 0xffffffff, 0xffffffff, 0, 0xffffffff));
+  supported.push_back(entry(0x40000004, 0xffffffff, 0xfff, 0, 0));
+  const auto plain = guest_cpuid(supported, {.vp = 0, .vp_count = 1});
+  EXPECT_EQ(find(plain, 0x40000003)->eax, 0xaf2u);
+  EXPECT_EQ(find(plain, 0x40000003)->ebx, 0u);
+  EXPECT_EQ(find(plain, 0x40000003)->edx, 0x110u);
+  EXPECT_EQ(find(plain, 0x40000004)->eax, 0xc2cu);
+  EXPECT_EQ(find(plain, 0x40000004)->ebx, 0xfffu);
+  const auto synic = guest_cpuid(supported, {.vp = 0, .vp_count = 1, .synic = true});
+  EXPECT_EQ(find(synic, 0x40000003)->eax, 0xafeu);
+  EXPECT_EQ(find(synic, 0x40000003)->ebx, 0u) << "nobody hears what it sends";
+  EXPECT_EQ(find(synic, 0x40000003)->edx, 0x80510u);
+  EXPECT_EQ(find(synic, 0x40000004)->eax, 0xe2cu);
+  EXPECT_EQ(find(guest_cpuid(supported, {.vp = 0, .vp_count = 1, .synic = true, .connections = true}), 0x40000003)->ebx,
+            0x30u);
+}
+
+TEST(KvmCpuid, AKernelThatDoesNotTellItsInterfaceHasTheLeast) {
+  const auto table = guest_cpuid(kSupported, {.vp = 0, .vp_count = 1});
+  EXPECT_EQ(find(table, 0x40000003)->eax, 0xa62u);
+  EXPECT_EQ(find(table, 0x40000003)->edx, 0x100u);
+  EXPECT_EQ(find(table, 0x40000004)->eax, 0x20u);
+  EXPECT_EQ(find(table, 0x40000004)->ebx, 0xffffffffu);
 }
 
 }  // namespace
