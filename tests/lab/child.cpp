@@ -14,6 +14,14 @@ std::string command_of(const LinuxChild& child) {
       child.engine, child.vps, child.kernel, child.mode, child.words, child.options);
 }
 
+std::string command_with_vmbus(const LinuxChild& child) {
+  return fmt::format(
+      "bulkhead-vmwp --name child --engine {0} --memory 536870912 --vps {1} --kernel-fd 3 --initrd-fd 4 --com1-fd 1 "
+      "--vmbus --cmdline 'console=ttyS0 quiet child.mode={3} {4}' 3</child/{2}/vmlinuz 4</child/{2}/initrd "
+      "</dev/null 2>&1",
+      child.engine, child.vps, child.kernel, child.mode, child.words);
+}
+
 std::string command_of(const TinyGuest& guest) {
   return fmt::format(
       "bulkhead run --engine {} --memory 64M --vps {} --kernel /guests/{}.elf --cmdline '{}' {} </dev/null",

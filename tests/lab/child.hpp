@@ -21,6 +21,8 @@ struct LinuxChild {
   std::string options = {};  // more for bulkhead run
 };
 std::string command_of(const LinuxChild& child);
+/// The same with a VMBus, which only the worker itself offers; without `options`.
+std::string command_with_vmbus(const LinuxChild& child);
 
 /// One of the images of tests/guests.
 struct TinyGuest {
@@ -28,7 +30,7 @@ struct TinyGuest {
   unsigned vps = 2;
   std::string words = {};
   std::string options = {};
-  std::string engine = "native";
+  std::string engine = "auto";
 };
 std::string command_of(const TinyGuest& guest);
 

@@ -43,7 +43,7 @@ std::vector<std::string> hostile_commands(const std::string& engine) {
   std::vector<std::string> commands;
   for (const std::string name :
        {"apic_garbage", "exceptions", "execute_device", "hypercalls", "invalid_state", "ipi_storm", "msr",
-        "page_tables", "ports", "start_abuse", "triple_fault", "unmapped", "virtualization"}) {
+        "page_tables", "ports", "start_abuse", "synic", "triple_fault", "unmapped", "virtualization"}) {
     commands.push_back("timeout 60 " + command_of(TinyGuest{.name = name, .engine = engine}));
   }
   commands.push_back("timeout 5 " + command_of(TinyGuest{.name = "endless_loop", .engine = engine}));

@@ -2,6 +2,7 @@
 //
 // Hypercalls that a child must not make, and such that are wrong in every way. Skipped where there is no such hypervisor.
 #include "guest.hpp"
+#include "hypervisor.hpp"
 #include "instructions.hpp"
 #include "interrupt.hpp"
 
@@ -10,38 +11,16 @@ using namespace bulkhead::guest;
 namespace {
 
 constexpr std::uint16_t kInvalidCode = 2, kAccessDenied = 6;
-constexpr std::uint32_t kGuestOsIdMsr = 0x40000000, kHypercallMsr = 0x40000001;
 alignas(4096) std::uint8_t input[8192], output[8192];
-alignas(4096) std::uint8_t hypercall_page[4096];
-
-std::uint64_t call_raw(std::uint64_t control, std::uint64_t in, std::uint64_t out) {
-  register std::uint64_t r8 asm("r8") = out;
-  std::uint64_t result;
-  asm volatile("call *%[page]"
-               : "=a"(result), "+c"(control), "+d"(in), "+r"(r8)
-               : [page] "r"(hypercall_page)
-               : "memory", "cc", "r9", "r10", "r11");
-  return result;
-}
 
 /// The result word; -1 if the call raised an exception.
 std::uint64_t call(std::uint64_t control, std::uint64_t in, std::uint64_t out) {
   static std::uint64_t result;
-  const Fault fault = attempt([=] { result = call_raw(control, in, out); });
+  const Fault fault = attempt([=] { result = hypervisor::call(control, in, out); });
   return fault.vector == kNoException ? result : ~0ull;
 }
 std::uint64_t call(std::uint64_t control) {
   return call(control, reinterpret_cast<std::uint64_t>(input), reinterpret_cast<std::uint64_t>(output));
-}
-
-bool hypervisor_is_there() {
-  constexpr std::uint32_t kHv1 = 0x31237648;
-  return (cpuid(1).ecx >> 31) != 0 && cpuid(0x40000000).eax >= 0x40000001 && cpuid(0x40000001).eax == kHv1;
-}
-
-void enable_hypercalls() {
-  write_msr(kGuestOsIdMsr, 0x8100000000000001);
-  write_msr(kHypercallMsr, reinterpret_cast<std::uint64_t>(hypercall_page) | 1);
 }
 
 /// The calls of a parent, by which a child could make partitions, or reach other memory or processors.
@@ -101,23 +80,23 @@ void test_addresses() {
 }
 
 void test_page() {
-  check_equal(read_msr(kHypercallMsr), reinterpret_cast<std::uint64_t>(hypercall_page) | 1,
-              "the hypercall page is enabled");
+  const std::uint64_t enabled = read_msr(hypervisor::kHypercall);
+  check_equal(enabled & 1, 1, "the hypercall page is enabled");
   check_equal(call(0x3fff) & 0xffff, kInvalidCode, "an unknown hypercall is told so");
   // Pages outside of memory, or on top of a device.
   for (const std::uint64_t address : {0xfee00000ull, 0xd0000000ull, 1ull << 38, ~0xfffull, (1ull << 52) - 4096}) {
-    attempt([=] { write_msr(kHypercallMsr, address | 1); });
+    attempt([=] { write_msr(hypervisor::kHypercall, address | 1); });
   }
-  write_msr(kHypercallMsr, 0);
-  enable_hypercalls();
+  write_msr(hypervisor::kHypercall, 0);
+  hypervisor::enable_calls();
   check_equal(call(0x3fff) & 0xffff, kInvalidCode, "the page works again after strange places for it");
 }
 
 }  // namespace
 
 void bulkhead::guest::run() {
-  if (!hypervisor_is_there()) return skip("hypercalls", "there is no hypervisor with the interface Hv#1");
-  enable_hypercalls();
+  if (!hypervisor::is_there()) return skip("hypercalls", "there is no hypervisor with the interface Hv#1");
+  hypervisor::enable_calls();
   test_page();
   test_root_calls();
   test_malformed();

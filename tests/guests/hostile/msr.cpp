@@ -3,6 +3,7 @@
 // Every MSR in the ranges where processors and hypervisors have some: read, then written with its own value, with 0, with ones and with
 // a strange one. The guest gets its #GP or goes on.
 #include "guest.hpp"
+#include "hypervisor.hpp"
 #include "instructions.hpp"
 #include "interrupt.hpp"
 
@@ -24,6 +25,7 @@ std::uint64_t value_read;
 std::uint64_t reads, read_faults, writes, write_faults;
 
 bool read(std::uint32_t msr) {
+  if (msr == hypervisor::kGuestIdle) return false;  // it would wait for an interrupt, of which there are none
   ++reads;
   if (attempt([=] { value_read = read_msr(msr); }).vector == kNoException) return true;
   ++read_faults;
@@ -38,8 +40,8 @@ void write(std::uint32_t msr, std::uint64_t value) {
 /// What a guest may do to itself by writing, and should not here: then it could not go on telling.
 bool would_end_us(std::uint32_t msr) {
   constexpr std::uint32_t kEfer = 0xc0000080;  // without LME nothing runs; it has its own test below
-  constexpr std::uint32_t kHypervisorReset = 0x40000003;
-  return msr == kEfer || msr == kHypervisorReset;
+  constexpr std::uint32_t kHypervisorReset = 0x40000003, kHypervisorCrash = 0x40000105;
+  return msr == kEfer || msr == kHypervisorReset || msr == kHypervisorCrash;
 }
 
 void sweep(const Range& range) {
