@@ -2,6 +2,7 @@
 #include "vsp/storage/logical_unit.hpp"
 
 #include <algorithm>
+#include <iterator>
 
 namespace bulkhead::vsp::storage {
 namespace {
@@ -127,9 +128,10 @@ std::string LogicalUnit::serial_number() const {
 /// Two designators of the unit: one that begins with the vendor, and one of the locally assigned kind (NAA 3).
 std::vector<std::uint8_t> LogicalUnit::device_identification() const {
   const std::string serial = serial_number();
-  std::vector<std::uint8_t> data = {0x02, 0x01, 0, static_cast<std::uint8_t>(kVendor.size() + serial.size())};
-  data.insert(data.end(), kVendor.begin(), kVendor.end());
-  data.insert(data.end(), serial.begin(), serial.end());
+  std::vector<std::uint8_t> data;
+  append(data, std::array<std::uint8_t, 4>{0x02, 0x01, 0, static_cast<std::uint8_t>(kVendor.size() + serial.size())});
+  std::ranges::copy(kVendor, std::back_inserter(data));
+  std::ranges::copy(serial, std::back_inserter(data));
   std::array<std::uint8_t, 8> assigned{};
   const auto identity = description_.identity.big_endian();
   std::copy_n(identity.begin(), assigned.size(), assigned.begin());
