@@ -90,7 +90,7 @@ TEST_P(ChildWithDisks, PauseWithAFullHostAndLoseNothing) {
   EXPECT_EQ(after(output, "child: disk 0: written, checksum "), checksum_of(machine, "/small/disk.raw"));
 }
 
-INSTANTIATE_TEST_SUITE_P(Engines, ChildWithDisks, testing::Values("kvm"),
+INSTANTIATE_TEST_SUITE_P(Engines, ChildWithDisks, testing::Values("native", "kvm"),
                          [](const auto& instance) { return instance.param; });
 
 struct DebianCase {
