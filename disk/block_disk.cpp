@@ -72,13 +72,13 @@ Task<Result<>> BlockDisk::transfer_window(BlockPart part, std::vector<iovec> win
   co_return co_await (this->*transfer)(part, window);
 }
 
-Task<Result<>> BlockDisk::zero(std::uint64_t offset, std::uint64_t length) {
+Task<Result<>> BlockDisk::change_each_block(std::uint64_t offset, std::uint64_t length, Change change) {
   auto done = check_request(*this, offset, length);
   while (done && length > 0) {
     const auto part = first_part(offset, length);
     done = co_await prepare_write();
     if (done) {
-      done = co_await zero_block(part);
+      done = co_await (this->*change)(part);
     }
     offset += part.length;
     length -= part.length;
@@ -86,18 +86,12 @@ Task<Result<>> BlockDisk::zero(std::uint64_t offset, std::uint64_t length) {
   co_return done;
 }
 
+Task<Result<>> BlockDisk::zero(std::uint64_t offset, std::uint64_t length) {
+  return change_each_block(offset, length, &BlockDisk::zero_block);
+}
+
 Task<Result<>> BlockDisk::discard(std::uint64_t offset, std::uint64_t length) {
-  auto done = check_request(*this, offset, length);
-  while (done && length > 0) {
-    const auto part = first_part(offset, length);
-    done = co_await prepare_write();
-    if (done) {
-      done = co_await discard_block(part);
-    }
-    offset += part.length;
-    length -= part.length;
-  }
-  co_return done;
+  return change_each_block(offset, length, &BlockDisk::discard_block);
 }
 
 Task<Result<Extent>> BlockDisk::query(std::uint64_t offset, std::uint64_t length) {

@@ -89,8 +89,10 @@ class BlockDisk : public Disk {
 
  private:
   using Transfer = Task<Result<>> (BlockDisk::*)(BlockPart, Buffers);
+  using Change = Task<Result<>> (BlockDisk::*)(BlockPart);
   BlockPart first_part(std::uint64_t offset, std::uint64_t length) const;
   Task<Result<>> for_each_block(std::uint64_t offset, Buffers buffers, Transfer transfer);
+  Task<Result<>> change_each_block(std::uint64_t offset, std::uint64_t length, Change change);
   Task<Result<>> transfer_window(BlockPart part, std::vector<iovec> window, Transfer transfer);
   Task<Result<>> read_file_window(std::uint64_t offset, std::vector<iovec> window);
   Task<Result<>> read_parent_window(std::uint64_t offset, std::vector<iovec> window);

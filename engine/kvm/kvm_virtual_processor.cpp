@@ -243,12 +243,9 @@ std::optional<Exit> KvmVirtualProcessor::handle_msr_write() {
 /// The kernel keeps the parameters.
 CrashExit KvmVirtualProcessor::describe_crash() {
   std::array<std::uint64_t, 5> parameters{};
-  std::array<std::uint8_t, sizeof(kvm_msrs) + parameters.size() * sizeof(kvm_msr_entry)> storage = {};
-  auto* list = reinterpret_cast<kvm_msrs*>(storage.data());
-  list->nmsrs = static_cast<__u32>(parameters.size());
-  for (std::uint32_t index = 0; index < parameters.size(); ++index) list->entries[index].index = kMsrCrashP0 + index;
-  ioctl(processor_.get(), KVM_GET_MSRS, list);
-  for (std::size_t index = 0; index < parameters.size(); ++index) parameters[index] = list->entries[index].data;
+  for (std::uint32_t index = 0; index < parameters.size(); ++index) {
+    parameters[index] = read_msr(processor_.get(), kMsrCrashP0 + index).value_or(0);
+  }
   return read_crash(partition_.guest_memory(), parameters, run_->msr.data);
 }
 
