@@ -51,7 +51,9 @@ Result<std::unique_ptr<Engine>> engine_over(std::unique_ptr<Vid> vid) {
   Capabilities capabilities{.name = "native",
                             .maximum_vps = information->hypervisor.maximum_vps,
                             .tsc_frequency = information->hypervisor.tsc_frequency,
-                            .synic = true};
+                            .synic = true,
+                            .reference_time = true,
+                            .takes_memory = true};
   return std::make_unique<NativeEngine>(std::move(vid), std::move(capabilities));
 }
 

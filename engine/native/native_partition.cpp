@@ -4,6 +4,8 @@
 #include <cpuid.h>
 #include <fmt/format.h>
 
+#include <array>
+#include <bit>
 #include <cstring>
 #include <utility>
 
@@ -25,6 +27,7 @@ std::span<const std::uint8_t> bytes_of(const Input& input) {
   return {reinterpret_cast<const std::uint8_t*>(&input), sizeof(input)};
 }
 
+constexpr const char* kFixedMemory = "the partition was made with memory that does not change";
 constexpr const char* kNoDirtyPages =
     "the hypervisor does not tell yet which pages a guest has written (HvCallGetGpaPagesAccessStates)";
 
@@ -83,6 +86,7 @@ Result<> NativePartition::install_intercepts() {
 Result<> NativePartition::map_memory(GuestMemory& memory) {
   memory_ = &memory;
   synic_calls_.set_memory(memory);
+  if (settings_.memory_changes) return changing_.emplace(vid_, *partition_, memory).map();
   for (const auto& region : memory.regions()) {
     auto pinned = vid_.create_memory(region.bytes, !region.writable);
     if (!pinned) return std::unexpected(pinned.error());
@@ -130,6 +134,27 @@ SynicStatus NativePartition::signal_event(abi::VpIndex vp, abi::Sint sint, std::
   request.flag = flag;
   request.sint = std::to_underlying(sint);
   return partition_->signal_event(request).value_or(SynicStatus::Refused);
+}
+
+std::optional<std::uint64_t> NativePartition::reference_time() const {
+  hv_partition_property property = {};
+  property.code = HV_PARTITION_PROPERTY_REFERENCE_TIME;
+  const auto input = bytes_of(property).first(HV_GET_PARTITION_PROPERTY_INPUT_SIZE);
+  std::array<std::uint8_t, sizeof(std::uint64_t)> output = {};
+  if (!partition_->hypercall(HV_CALL_GET_PARTITION_PROPERTY, input, output)) return std::nullopt;
+  return std::bit_cast<std::uint64_t>(output);
+}
+
+Result<> NativePartition::take_memory(GuestPhysicalAddress address, std::uint64_t size) {
+  return changing_ ? changing_->take(address, size) : fail(kFixedMemory);
+}
+
+Result<> NativePartition::give_memory(GuestPhysicalAddress address, std::uint64_t size) {
+  return changing_ ? changing_->give(address, size) : fail(kFixedMemory);
+}
+
+std::uint64_t NativePartition::used_again(GuestPhysicalAddress address, std::uint64_t size) const {
+  return changing_ ? changing_->used_again(address, size) : 0;
 }
 
 Result<> NativePartition::set_time_freeze(bool frozen) {

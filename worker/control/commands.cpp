@@ -80,9 +80,8 @@ const std::map<std::string, Commands::Command, std::less<>>& Commands::table() {
       {"reset", &Commands::reset},
       {"set-memory", &Commands::set_memory},
       {"set-limits", &Commands::set_limits},
-      {"attach-disk", &Commands::disk},
-      {"detach-disk", &Commands::disk},
-      {"resize-disk", &Commands::disk},
+      {"detach-disk", &Commands::detach_disk},
+      {"resize-disk", &Commands::resize_disk},
       {"shutdown", &Commands::shutdown},
       {"kvp-get", &Commands::kvp_get},
       {"kvp-set", &Commands::kvp_set},
@@ -96,10 +95,12 @@ const std::map<std::string, Commands::Command, std::less<>>& Commands::table() {
   return kCommands;
 }
 
-Abandoned Commands::handle(const std::string& what, const Json& request, engine::FileDescriptor file, Reply reply) {
+Abandoned Commands::handle(const std::string& what, const Json& request, Files files, Reply reply) {
   Arguments arguments(request);
   const Reply later = by_event_loop(std::move(reply));
-  if (what == "copy") return copy(arguments, std::move(file), later);
+  // The only ones that use files.
+  if (what == "copy") return copy(arguments, std::move(files), later);
+  if (what == "attach-disk") return attach_disk(arguments, std::move(files), later), nullptr;
   const auto command = table().find(what);
   if (command == table().end()) {
     later(fail(fmt::format("there is no command '{}'", what)));
@@ -191,11 +192,5 @@ void Commands::set_memory(Arguments& arguments, const Reply& reply) {
   if (result) result = dynamic->set_limits(limits);
   done(reply)(std::move(result));
 }
-
-void Commands::set_limits(Arguments&, const Reply& reply) {
-  reply(fail(fmt::format("the {} engine has no limits for processors", machine_.facts().engine)));
-}
-
-void Commands::disk(Arguments&, const Reply& reply) { reply(fail("this machine has no disk controller")); }
 
 }  // namespace bulkhead::worker::control

@@ -32,8 +32,11 @@ struct FakeVidState {
   std::vector<bulkhead_post_message> messages;
   std::vector<bulkhead_signal_event> events;
   SynicStatus synic_status = SynicStatus::Delivered;
-  std::vector<std::uint64_t> mapped;  // guest physical addresses
-  std::uint32_t last_dirty = 0;       // of the register page, at the last run
+  std::vector<std::uint64_t> mapped;                // guest physical addresses, in the order in which they were mapped
+  std::map<std::uint64_t, std::uint64_t> mappings;  // that there are: address and size
+  bool host_is_empty = false;
+  std::uint64_t reference_time = 0;
+  std::uint32_t last_dirty = 0;  // of the register page, at the last run
   std::atomic<int> cancels = 0;
   bool initialized = false;
   bulkhead_information information = {.vid_version = BULKHEAD_VID_VERSION,
@@ -86,8 +89,15 @@ class FakeVidPartition final : public VidPartition {
     state_.initialized = true;
     return {};
   }
-  Result<> map_memory(const VidMemory&, std::uint32_t, std::uint64_t gpa, std::uint64_t) override {
+  Result<> map_memory(const VidMemory&, std::uint32_t, std::uint64_t gpa, std::uint64_t size) override {
     state_.mapped.push_back(gpa);
+    state_.mappings[gpa] = size;
+    return {};
+  }
+  Result<> unmap_memory(std::uint64_t gpa, std::uint64_t size) override {
+    const auto found = state_.mappings.find(gpa);
+    if (found == state_.mappings.end() || found->second != size) return fail("there is no such mapping");
+    state_.mappings.erase(found);
     return {};
   }
   Result<std::unique_ptr<VidProcessor>> create_vp(std::uint32_t) override {
@@ -105,8 +115,10 @@ class FakeVidPartition final : public VidPartition {
     state_.events.push_back(event);
     return state_.synic_status;
   }
-  Result<> hypercall(std::uint16_t code, std::span<const std::uint8_t> input, std::span<std::uint8_t>) override {
+  Result<> hypercall(std::uint16_t code, std::span<const std::uint8_t> input, std::span<std::uint8_t> output) override {
     state_.hypercalls.push_back({code, {input.begin(), input.end()}});
+    if (output.size() == sizeof state_.reference_time)
+      std::memcpy(output.data(), &state_.reference_time, output.size());
     return {};
   }
 
@@ -119,6 +131,7 @@ class FakeVid final : public Vid {
   explicit FakeVid(FakeVidState& state) : state_(state) {}
   Result<bulkhead_information> information() override { return state_.information; }
   Result<std::unique_ptr<VidMemory>> create_memory(std::span<std::uint8_t>, bool) override {
+    if (state_.host_is_empty) return fail("cannot pin memory");
     return std::make_unique<VidMemory>();
   }
   Result<std::unique_ptr<VidPartition>> create_partition(std::uint64_t) override {
