@@ -218,9 +218,11 @@ std::optional<GuestAddresses> parse_binary(std::span<const std::uint8_t> body) {
 std::optional<GuestAddresses> parse_text(std::span<const std::uint8_t> body) {
   const auto message = front_of<AddressTextMessage>(body);
   if (!message) return std::nullopt;
+  auto subnets = split(to_utf8(message->subnets));
+  for (auto& subnet : subnets) subnet.erase(0, subnet.starts_with('/') ? 1 : 0);  // how Linux writes prefix lengths
   return GuestAddresses{.dhcp = message->dhcp != 0,
                         .addresses = split(to_utf8(message->addresses)),
-                        .subnets = split(to_utf8(message->subnets)),
+                        .subnets = std::move(subnets),
                         .gateways = split(to_utf8(message->gateways)),
                         .dns_servers = split(to_utf8(message->dns_servers))};
 }

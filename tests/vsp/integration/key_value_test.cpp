@@ -55,7 +55,7 @@ class KeyValueTest : public testing::Test {
     const std::u16string key = get(body.item.key, body.item.key_size - 2);
     for (const auto& [known, value] : pools[body.header.pool]) {
       if (known != key) continue;
-      body.item.value_size = put(body.item.value, value);
+      body.item.value_size = put(body.item.value, forgets_values ? u"" : value);
       return rig.guest.answer_with(request, body);
     }
     rig.guest.answer(request, request.body, Status::NoMoreItems);
@@ -95,6 +95,7 @@ class KeyValueTest : public testing::Test {
   }
 
   std::map<KeyValuePool, Pool> pools;
+  bool forgets_values = false;           // as Linux's daemon does, when it is asked for one key
   std::optional<HostMessage> addresses;  // a request about addresses, unanswered
   unsigned requests = 0;
   std::string outcome;
@@ -123,6 +124,23 @@ TEST_F(KeyValueTest, AKeySetOnTheHostIsInTheGuestAndTheOtherWayRound) {
     EXPECT_EQ(outcome, "there is no such key");
     rig.guest.close();
   }
+}
+
+TEST_F(KeyValueTest, AValueThatTheGuestLeavesOutIsFoundAmongAllItems) {
+  connect();
+  forgets_values = true;
+  pools[KeyValuePool::Guest] = {{u"other", u"x"}, {u"state", u"up"}, {u"empty", u""}};
+  EXPECT_EQ(get_value(KeyValuePool::Guest, "state"), "up");
+  EXPECT_EQ(get_value(KeyValuePool::Guest, "empty"), "");
+  EXPECT_EQ(get_value(KeyValuePool::Guest, "nothing"), "(no such key)");
+  // The key goes while it is looked for.
+  std::string found = "none yet";
+  rig.service.get(KeyValuePool::Guest, "state",
+                  [&](Result<std::optional<std::string>> value) { found = value && *value ? **value : "nothing"; });
+  serve_get(*rig.guest.receive());
+  pools[KeyValuePool::Guest].clear();
+  serve();
+  EXPECT_EQ(found, "");
 }
 
 TEST_F(KeyValueTest, KnowsWhatTheGuestSaysOfItselfAndLooksAgainEveryTenSeconds) {
@@ -186,6 +204,7 @@ TEST_F(KeyValueTest, SizesBeyondTheFieldsAreSenseless) {
                     [&](Result<std::optional<std::string>> got) { found = got ? "taken" : got.error().message(); });
     const auto request = rig.guest.receive();
     auto body = request->as<KeyValueMessage>();
+    body.item.value_size = put(body.item.value, u"value");
     change(body);
     rig.guest.answer_with(*request, body);
     return found;
@@ -333,6 +352,19 @@ TEST_P(AddressTest, TheGuestTellsThem) {
   ASSERT_TRUE(message);
   rig.guest.answer(*addresses, *message);
   EXPECT_EQ(found, wanted());
+}
+
+TEST_P(AddressTest, PrefixLengthsAreNumbersHoweverTheGuestWritesThem) {
+  if (has_bytes()) GTEST_SKIP() << "there they are numbers on the wire";
+  connect(GetParam());
+  std::optional<GuestAddresses> found;
+  rig.service.get_addresses("a", [&](Result<GuestAddresses> got) { found = got.value(); });
+  serve();
+  auto body = addresses->as<AddressTextMessage>();
+  put(body.addresses, u"fe80::1;10.0.0.1");
+  put(body.subnets, u"/64;255.0.0.0");
+  rig.guest.answer_with(*addresses, body);
+  EXPECT_EQ(found->subnets, (std::vector<std::string>{"64", "255.0.0.0"}));
 }
 
 TEST_P(AddressTest, AnAdapterIsNamedAsGuestsSpellIt) {
