@@ -130,6 +130,11 @@ TEST_F(MachineCommands, WhatIsAskedForIsPrinted) {
   EXPECT_NE(outcome.text.find("memory       256 MiB\n"), std::string::npos);
   EXPECT_NE(outcome.text.find("128 MiB to 1024 MiB, 256 MiB at the start, buffer 20 %, weight 5000"),
             std::string::npos);
+  EXPECT_EQ(outcome.text.find("faults"), std::string::npos) << "there are none";
+  answer["services"] = Json::parse(R"({"heartbeat":{"phase":"ready","unanswered":3,"unexpected":0,"malformed":1}})");
+  asked_by("status web");
+  EXPECT_NE(outcome.text.find("faults       heartbeat: 3 unanswered, 1 malformed\n"), std::string::npos)
+      << outcome.text;
   asked_by("status web --json");
   EXPECT_EQ(Json::parse(outcome.text), answer);
 }

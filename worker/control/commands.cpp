@@ -41,6 +41,22 @@ Json guest_facts(const vsp::integration::KeyValueExchange& exchange) {
   return guest;
 }
 
+Json service_facts(IntegrationServices& services) {
+  Json facts = Json::object();
+  services.each([&](const vsp::integration::Service& service) {
+    Json& one = facts[std::string(service.name())];
+    one["phase"] = to_text(service.phase());
+    if (service.phase() == vsp::integration::Phase::Ready) {
+      const auto& version = service.versions().message;
+      one["version"] = fmt::format("{}.{}", version.major, version.minor);
+    }
+    one["unanswered"] = service.faults().unanswered;
+    one["unexpected"] = service.faults().unexpected;
+    one["malformed"] = service.faults().malformed;
+  });
+  return facts;
+}
+
 Json memory_facts(const MachineFacts& facts, const vsp::memory::DynamicMemory* dynamic) {
   if (dynamic == nullptr) return {{"dynamic", false}, {"assigned", facts.memory_size}};
   const auto& limits = dynamic->limits();
@@ -51,7 +67,8 @@ Json memory_facts(const MachineFacts& facts, const vsp::memory::DynamicMemory* d
                  {"minimum", limits.minimum * kPageSize},
                  {"maximum", limits.maximum * kPageSize},
                  {"buffer", limits.buffer_percent},
-                 {"weight", limits.weight}};
+                 {"weight", limits.weight},
+                 {"refused", dynamic->refused()}};
   if (const auto report = dynamic->report()) {
     memory["demand"] = report->demand * kPageSize;
     memory["available"] = report->available * kPageSize;
@@ -138,6 +155,7 @@ void Commands::status(Arguments& arguments, const Reply& reply) {
   if (auto* services = machine_.integration()) {
     if (auto* heartbeat = services->heartbeat()) object["heartbeat"] = to_text(heartbeat->heartbeat());
     if (auto* exchange = services->key_value_exchange()) object["guest"] = guest_facts(*exchange);
+    object["services"] = service_facts(*services);
   }
   object["memory"] = memory_facts(facts, machine_.dynamic_memory());
   reply(std::move(object));

@@ -57,7 +57,9 @@ void ServiceDriver::choose(const HostMessage& negotiation, Version framework, Ve
 }
 
 std::optional<HostMessage> ServiceDriver::receive() {
-  const auto packet = channel_->from_host.read();
+  auto packet = channel_->from_host.read();
+  // Completions are the answers to packets that no guest sends.
+  while (packet && packet->descriptor.type == abi::vmbus::PacketType::Completion) packet = channel_->from_host.read();
   if (!packet) return std::nullopt;
   guest_.signal(id_);
   const std::span payload(packet->payload);

@@ -16,6 +16,8 @@ using fuzz::Input;
 
 namespace {
 
+constexpr Pages kMaximum = 128 * kMebibyte;  // a small machine: the books are as large as it
+
 /// A page range that is often one of the guest's.
 PageRun run_of(Input& input) {
   const std::uint8_t how = input.byte();
@@ -92,13 +94,13 @@ void step(MemoryGuest& guest, bool& open, Input& input) {
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   Input input(data, std::min<std::size_t>(size, 2048));
-  MemoryGuest guest;
+  MemoryGuest guest(64 * kMebibyte, kMaximum);
   bool open = false;
   for (unsigned steps = 0; !input.is_empty() && steps < 256; ++steps) {
     step(guest, open, input);
     const auto& account = guest.provider.account();
     check(account.assigned() == guest.memory.size());
-    check(account.assigned() <= 1024 * kMebibyte);
+    check(account.assigned() <= kMaximum);
   }
   if (open) guest.close();
   return 0;

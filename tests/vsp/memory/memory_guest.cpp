@@ -12,14 +12,9 @@ namespace bulkhead::vsp::memory {
 using namespace abi::dynamic_memory;
 using vmbus::Bytes;
 
-namespace {
-
-const std::vector<PageRun> kStartup{{.first = 0, .count = 256 * kMebibyte}};
-const std::vector<PageRun> kMore{{.first = 256 * kMebibyte, .count = 768 * kMebibyte}};
-
-}  // namespace
-
-FakeMemory::FakeMemory(const std::vector<PageRun>& startup) : startup_(startup) { power_on(); }
+FakeMemory::FakeMemory(const std::vector<PageRun>& startup, Pages limit) : startup_(startup), guest_pages_(limit) {
+  power_on();
+}
 
 void FakeMemory::power_on() {
   guest_pages_.assign(guest_pages_.size(), false);
@@ -66,9 +61,12 @@ bool FakeMemory::has_none(const PageRun& run) const {
   return true;
 }
 
-MemoryGuest::MemoryGuest(MemoryLimits limits)
-    : memory(kStartup),
-      provider(clock, MemoryAccount(kStartup, kMore, memory), limits, memory, [this] { ++changes; }),
+MemoryGuest::MemoryGuest(Pages startup, Pages maximum)
+    : memory({{.first = 0, .count = startup}}, maximum),
+      provider(
+          clock,
+          MemoryAccount({{.first = 0, .count = startup}}, {{.first = startup, .count = maximum - startup}}, memory),
+          {.minimum = startup / 2, .maximum = maximum}, memory, [this] { ++changes; }),
       id_(*fake.bus().offer(DynamicMemory::offer(), provider)) {
   fake.connect();
 }

@@ -20,7 +20,7 @@ constexpr Pages kMebibyte = 256;
 /// Which pages are the guest's, and what the host has. Pages that the guest has used without having them are "used again".
 class FakeMemory final : public MemoryPort {
  public:
-  explicit FakeMemory(const std::vector<PageRun>& startup);
+  explicit FakeMemory(const std::vector<PageRun>& startup, Pages limit = 16384);
 
   /// As a new partition has it.
   void power_on();
@@ -43,17 +43,18 @@ class FakeMemory final : public MemoryPort {
   void change(const PageRun& run, bool given);
 
   std::vector<PageRun> startup_;
-  std::vector<bool> guest_pages_ = std::vector<bool>(1024 * kMebibyte);
+  std::vector<bool> guest_pages_;
   Pages size_ = 0;
   std::set<std::uint64_t> touched_;
   HostMemory host_{.total = 16384 * kMebibyte, .available = 8192 * kMebibyte};
   bool gives_ = true;
 };
 
-/// A machine of 256 MiB at the start, with room for 768 MiB more from 256 MiB on, and its guest's driver.
+/// A machine of 256 MiB at the start, with room for 768 MiB more from there on, unless a test wants a smaller one; and its
+/// guest's driver.
 class MemoryGuest {
  public:
-  explicit MemoryGuest(MemoryLimits limits = {.minimum = 128 * kMebibyte, .maximum = 1024 * kMebibyte});
+  explicit MemoryGuest(Pages startup = 256 * kMebibyte, Pages maximum = 1024 * kMebibyte);
 
   /// Opens the channel.
   void open();

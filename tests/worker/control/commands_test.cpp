@@ -173,6 +173,27 @@ TEST_F(CommandsTest, StatusShowsWhatTheGuestSays) {
   EXPECT_FALSE(status["guest"].contains("architecture"));
 }
 
+TEST_F(CommandsTest, StatusShowsWhatAGuestDoesWrong) {
+  auto& heart = guest(*machine.services->heartbeat(), {3, 0});
+  heart.send_raw({});                              // no message
+  heart.answer(*heart.receive(), {}, Status::Ok);  // cut short
+  machine.clock.advance(20s);
+  MemoryGuest memory;
+  memory.connect();
+  memory.give({{0, 1}});
+  machine.memory = &memory.provider;
+  const auto status = call(R"({"do":"status"})")["result"];
+  const auto& shown = status["services"]["heartbeat"];
+  EXPECT_EQ(shown["phase"], "ready");
+  EXPECT_EQ(shown["version"], "3.0");
+  EXPECT_EQ(shown["malformed"], 2);
+  EXPECT_GT(shown["unanswered"], 0);
+  EXPECT_EQ(shown["unexpected"], 0);
+  EXPECT_EQ(status["services"]["shutdown"]["phase"], "closed");
+  EXPECT_EQ(status["services"].size(), 6u);
+  EXPECT_EQ(status["memory"]["refused"], 1);
+}
+
 TEST_F(CommandsTest, InspectIsTheLiveTree) {
   EXPECT_EQ(call(R"({"do":"inspect"})")["result"].dump(), R"({"flag":true,"number":7,"child":{"text":"x"}})");
 }
