@@ -90,6 +90,8 @@ class VirtualProcessor {
   /// What handling an exit leads to.
   enum class Next : std::uint8_t { Enter, Prepare, Intercept, EndDispatch, Yield };
   enum class Prepared : std::uint8_t { Enter, Block, Intercept, EndDispatch };
+  /// What the register page holds after an intercept. Code: RIP, RFLAGS, CS, EFER and CR8.
+  enum class Published : std::uint8_t { All, CodeAndGeneral, Code };
 
   // run_loop.cpp
   hv_dispatch_vp_output run(std::uint64_t timer_armed);
@@ -223,7 +225,7 @@ class VirtualProcessor {
   std::uint64_t deadline_ = 0;                         // of the timers, as of the last prepare
   std::optional<std::uint8_t> ended_level_interrupt_;  // to be told to the parent
   std::uint32_t exception_intercepts_ = 0;
-  bool publish_code_only_ = false;  // of the segments and control registers
+  Published published_ = Published::All;
   std::uint64_t wake_set_ = 0;
   std::atomic<std::int64_t> tsc_offset_;  // changed by the owner only
   std::uint64_t vp_assist_page_ = 0;
