@@ -93,6 +93,9 @@ Result<Header> read_header(std::span<const std::uint8_t> file) {
                             header.load_address, relocatable ? "" : " and nowhere else"));
   }
   header.has_64_bit_entry = header.version >= kVersionWithXLoadFlags && (get(file, kXLoadFlags, 2) & kKernel64);
+  if (!header.has_64_bit_entry && get(file, kCode32Start, 4) == 0) {
+    return fail("the kernel can be entered in real mode only: it needs a BIOS (--firmware bios)");
+  }
   header.initrd_maximum = get(file, kInitrdAddressMaximum, 4);
   header.command_line_maximum = get(file, kCommandLineMaximum, 4);
   return header;

@@ -104,6 +104,8 @@ Ending run_machine(const CommandLine& line, Reporter& reporter) {
                                   .vp_count = line.vp_count,
                                   .kernel = engine::FileDescriptor(line.kernel_fd),
                                   .initrd = take(line.initrd_fd),
+                                  .bios = take(line.bios_fd),
+                                  .boot_rom = take(line.boot_rom_fd),
                                   .kernel_arguments = line.kernel_arguments,
                                   .com1 = take(line.com1_fd),
                                   .com2 = take(line.com2_fd),
