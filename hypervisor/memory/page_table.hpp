@@ -7,7 +7,8 @@
 //               1 GiB leaf  2 MiB leaf  4 KiB leaf
 //
 // Processors walk a table while it changes, so a table is complete before it is linked, and an entry changes in one
-// store, or is exchanged where the processor may set its accessed and dirty bits meanwhile. Nothing here flushes: whoever takes a right away, or gets a table back, flushes before it goes on.
+// store, or is exchanged where the processor may set accessed and dirty bits meanwhile. Nothing here flushes: whoever takes a
+// right away, or gets a table back, flushes before it goes on.
 // Allocator: `std::optional<Frame> allocate()` (zeroed) and `void free(Frame)`. Out of memory changes nothing.
 #pragma once
 
@@ -58,6 +59,7 @@ struct HostFormat {
   static constexpr std::uint64_t kWritable = 2;
   static constexpr std::uint64_t kAccessed = 1 << 5;
   static constexpr std::uint64_t kDirty = 1 << 6;
+  static constexpr std::uint64_t kTouched = kAccessed | kDirty;
   static constexpr std::uint64_t kLargeLeaf = 1 << 7;
   /// Ours, in the entry of a table: that is a large leaf cut in pieces, and is mapped and unmapped as one.
   static constexpr std::uint64_t kCut = 1 << 9;
@@ -133,21 +135,28 @@ class PageTable {
     return mapping(old, position.level);
   }
 
-  /// Afterwards `page`, which must be mapped, is in a leaf of `size` or smaller; what is mapped stays the same.
+  /// Afterwards `page`, which must be mapped, is in a leaf of `size` or smaller; what is mapped, and what was accessed, stays the same. `mark`
+  /// goes into the entries of the new tables.
   template <typename Allocator>
-  std::expected<void, PageTableError> split(std::uint64_t page, PageSize size, Allocator& allocator) {
+  std::expected<void, PageTableError> split(std::uint64_t page, PageSize size, Allocator& allocator,
+                                            std::uint64_t mark = 0) {
     for (;;) {
       const Position position = find(page);
-      const std::uint64_t old = load(position.entry);
+      const std::atomic_ref entry(*position.entry);
+      std::uint64_t old = entry.load();
       if (!(old & Format::kPresent)) return std::unexpected(PageTableError::NotMapped);
       if (position.level <= static_cast<unsigned>(size)) return {};
       const std::optional<Frame> table = allocator.allocate();
       if (!table) return std::unexpected(PageTableError::OutOfMemory);
-      const PageMapping whole = mapping(old, position.level);
       const auto part = static_cast<PageSize>(position.level - 1);
       std::uint64_t* entries = table_of(*table);
-      for (std::uint64_t i = 0; i < 512; ++i) entries[i] = leaf(whole.frame + i * pages_in(part), part, whole.rights);
-      store(position.entry, table->address() | Format::kTable);
+      // Again if the processor has set a bit of the leaf meanwhile.
+      do {
+        const PageMapping whole = mapping(old, position.level);
+        for (std::uint64_t i = 0; i < 512; ++i) {
+          entries[i] = leaf(whole.frame + i * pages_in(part), part, whole.rights) | (old & Format::kTouched);
+        }
+      } while (!entry.compare_exchange_weak(old, table->address() | Format::kTable | mark));
     }
   }
 
@@ -198,7 +207,7 @@ class PageTable {
     const Position position = find(page);
     const std::uint64_t entry = load(position.entry);
     if ((~entry & (Format::kPresent | Format::kWritable)) != 0) return std::nullopt;
-    if (!(entry & Format::kDirty)) std::atomic_ref(*position.entry).fetch_or(Format::kAccessed | Format::kDirty);
+    if (!(entry & Format::kDirty)) std::atomic_ref(*position.entry).fetch_or(Format::kTouched);
     return mapping(entry, position.level);
   }
 
@@ -208,18 +217,18 @@ class PageTable {
   std::expected<std::uint64_t, PageTableError> change_access(std::uint64_t page, std::uint64_t clear, std::uint64_t set,
                                                              Allocator& allocator) {
     if (page >= kGuestPages) return std::unexpected(PageTableError::Misaligned);
-    Position position = find(page);
-    if (!(load(position.entry) & Format::kPresent)) return std::unexpected(PageTableError::NotMapped);
-    if (position.level > 2) return std::unexpected(PageTableError::WrongSize);
-    if (clear && position.level > 1) {
-      if (!cut(position, allocator)) return std::unexpected(PageTableError::OutOfMemory);
-      position = find(page);
+    if (find(page).level > 2) return std::unexpected(PageTableError::NotMapped);
+    if (clear) {
+      if (const auto pieces = split(page, PageSize::k4KiB, allocator, Format::kCut); !pieces) {
+        return std::unexpected(pieces.error());
+      }
     }
-    const std::atomic_ref entry(*position.entry);
+    const std::atomic_ref entry(*find(page).entry);
     std::uint64_t old = entry.load();
-    while ((clear || set) && !entry.compare_exchange_weak(old, (old & ~clear) | set)) {
-    }
-    return old & (Format::kAccessed | Format::kDirty);
+    do {
+      if (!(old & Format::kPresent)) return std::unexpected(PageTableError::NotMapped);
+    } while (!entry.compare_exchange_weak(old, (old & ~clear) | set));
+    return old & Format::kTouched;
   }
 
   /// Whether `page` is a piece of a 2 MiB leaf.
@@ -235,7 +244,7 @@ class PageTable {
     std::uint64_t* entry = find(page, 2).entry;
     const std::uint64_t link = load(entry);
     const PageMapping whole = cut_mapping(link);
-    store(entry, leaf(whole.frame, whole.size, whole.rights) | Format::kAccessed | Format::kDirty);
+    store(entry, leaf(whole.frame, whole.size, whole.rights) | Format::kTouched);
     return frame_of(link);
   }
 
@@ -290,22 +299,6 @@ class PageTable {
     PageMapping whole = mapping(load(table_at(link)), 1);
     whole.size = PageSize::k2MiB;
     return whole;
-  }
-  template <typename Allocator>
-  static bool cut(const Position& position, Allocator& allocator) {
-    const std::optional<Frame> table = allocator.allocate();
-    if (!table) return false;
-    std::uint64_t* entries = table_of(*table);
-    const std::atomic_ref entry(*position.entry);
-    std::uint64_t old = entry.load();
-    // Again if the processor has set a bit of the leaf meanwhile.
-    do {
-      const PageMapping whole = mapping(old, position.level);
-      const std::uint64_t access = old & (Format::kAccessed | Format::kDirty);
-      for (std::uint64_t i = 0; i < 512; ++i)
-        entries[i] = leaf(whole.frame + i, PageSize::k4KiB, whole.rights) | access;
-    } while (!entry.compare_exchange_weak(old, table->address() | Format::kTable | Format::kCut));
-    return true;
   }
   static bool is_empty(std::uint64_t* table) {
     for (unsigned i = 0; i < 512; ++i) {
