@@ -174,7 +174,7 @@ Result<std::vector<engine::RegisterAssignment>> Machine::load_kernel() {
     initrd = std::move(*mapped);
   }
   auto entry = firmware::load(*memory_, kernel->bytes(), initrd.bytes(), settings_.kernel_arguments,
-                              {.vp_count = settings_.vp_count, .vmbus = settings_.vmbus});
+                              {.vp_count = settings_.vp_count, .vmbus = settings_.vmbus}, &ImageFile::let_go);
   if (!entry) return std::unexpected(entry.error().within(fmt::format("cannot load '{}'", kernel->path())));
   return std::move(entry->registers);
 }

@@ -3,6 +3,7 @@
 // bulkhead-vmwp: the worker process of one virtual machine. Its command line is worker/command_line.hpp, its exit
 // statuses are worker/ending.hpp, and what it reports while it runs is worker/report.hpp.
 #include <fmt/format.h>
+#include <pthread.h>
 #include <sys/prctl.h>
 #include <unistd.h>
 
@@ -133,6 +134,16 @@ Ending run_machine(const CommandLine& line, Reporter& reporter) {
   return observer.ending();
 }
 
+/// A stack of glibc's default size is room for large pages of the host, and the kernel fills the first one at the first touch. No
+/// thread of ours needs that much.
+void set_stack_size() {
+  constexpr std::size_t kStackSize = 1 << 20;
+  pthread_attr_t attributes;
+  if (pthread_attr_init(&attributes) != 0) return;
+  if (pthread_attr_setstacksize(&attributes, kStackSize) == 0) pthread_setattr_default_np(&attributes);
+  pthread_attr_destroy(&attributes);
+}
+
 int run(std::span<const std::string> arguments) {
   auto line = parse(arguments);
   if (!line) {
@@ -141,6 +152,7 @@ int run(std::span<const std::string> arguments) {
   }
   std::signal(SIGPIPE, SIG_IGN);
   prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+  set_stack_size();
 
   Reporter reporter(line->report_fd.value_or(-1));
   const Ending ending = run_machine(*line, reporter);
