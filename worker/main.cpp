@@ -3,17 +3,20 @@
 // bulkhead-vmwp: the worker process of one virtual machine. Its command line is worker/command_line.hpp, its exit
 // statuses are worker/ending.hpp, and what it reports while it runs is worker/report.hpp.
 #include <fmt/format.h>
+#include <poll.h>
 #include <pthread.h>
 #include <sys/prctl.h>
 #include <unistd.h>
 
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/signal_set.hpp>
+#include <cerrno>
 #include <csignal>
-#include <cstdio>
 #include <optional>
 #include <ranges>
+#include <string>
 #include <string_view>
+#include <utility>
 
 #include "engine/select.hpp"
 #include "worker/command_line.hpp"
@@ -24,6 +27,23 @@
 
 namespace bulkhead::worker {
 namespace {
+
+/// On the standard error, which may be a slow terminal that somebody else made non-blocking. What cannot be written is lost.
+template <typename... Arguments>
+void say(fmt::format_string<Arguments...> format, Arguments&&... arguments) {
+  const std::string text = fmt::format(format, std::forward<Arguments>(arguments)...);
+  for (std::string_view rest = text; !rest.empty();) {
+    const ssize_t written = write(STDERR_FILENO, rest.data(), rest.size());
+    if (written > 0) {
+      rest.remove_prefix(static_cast<std::size_t>(written));
+      continue;
+    }
+    pollfd terminal{.fd = STDERR_FILENO, .events = POLLOUT, .revents = 0};
+    const bool later = written < 0 && (errno == EAGAIN || errno == EINTR);
+    constexpr int kPatience = 1000;  // milliseconds
+    if (!later || poll(&terminal, 1, kPatience) <= 0) return;
+  }
+}
 
 engine::FileDescriptor take(const std::optional<int>& number) {
   return number ? engine::FileDescriptor(*number) : engine::FileDescriptor();
@@ -70,7 +90,7 @@ class Observer final : public MachineObserver {
   void host_is_full(const std::string& why) override {
     reporter_.paused(why);
     broadcast({{"event", "host full"}, {"why", why}});
-    if (!reporter_.has_reader()) fmt::print(stderr, "bulkhead-vmwp: {}: paused: {}\n", name_, why);
+    if (!reporter_.has_reader()) say("bulkhead-vmwp: {}: paused: {}\n", name_, why);
   }
   void ended(const Ending& ending) override {
     ending_ = ending;
@@ -147,7 +167,7 @@ void set_stack_size() {
 int run(std::span<const std::string> arguments) {
   auto line = parse(arguments);
   if (!line) {
-    fmt::print(stderr, "bulkhead-vmwp: {}\n", line.error().message());
+    say("bulkhead-vmwp: {}\n", line.error().message());
     return kUsageStatus;
   }
   std::signal(SIGPIPE, SIG_IGN);
@@ -159,10 +179,10 @@ int run(std::span<const std::string> arguments) {
   reporter.ended(ending);
   for (const auto words : std::views::split(ending.text, '\n')) {
     if (words.empty()) continue;
-    fmt::print(stderr, "bulkhead-vmwp: {}: guest: {}\n", line->name, std::string_view(words.begin(), words.end()));
+    say("bulkhead-vmwp: {}: guest: {}\n", line->name, std::string_view(words.begin(), words.end()));
   }
   // Who reads the reports says it to the user; otherwise it is said here.
-  if (!line->report_fd) fmt::print(stderr, "bulkhead-vmwp: {}: {}\n", line->name, to_line(ending));
+  if (!line->report_fd) say("bulkhead-vmwp: {}: {}\n", line->name, to_line(ending));
   return exit_status(ending);
 }
 

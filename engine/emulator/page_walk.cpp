@@ -48,7 +48,7 @@ class Walk {
   static constexpr bool kWide = sizeof(Entry) == 8;
   static constexpr unsigned kIndexBits = kWide ? 9 : 10;
 
-  bool has_rights(unsigned level) const { return !(form_.is_pae && level == 3); }
+  bool has_rights(unsigned level) const { return !form_.is_pae || level != 3; }
   bool is_leaf(std::uint64_t entry, unsigned level) const {
     if (level == 1) return true;
     if (!(entry & kLarge)) return false;

@@ -90,7 +90,7 @@ class NextMachine {
     try {
       next_ = std::async(std::launch::async, make, device);
     } catch (const std::system_error&) {
-      // No thread: it is made when it is asked for.
+      next_ = {};  // there is no thread to be had: it is made when it is asked for
     }
   }
 

@@ -114,7 +114,7 @@ Result<std::unique_ptr<VirtualProcessor>> NativePartition::create_vp(std::uint32
 
 void NativePartition::send_interrupt(abi::InterruptMessage message) {
   // An interrupt that no local APIC takes, or of a kind that does not exist, is lost, as on the bus.
-  (void)partition_->assert_interrupt(interrupt_request(message));
+  [[maybe_unused]] const auto lost = partition_->assert_interrupt(interrupt_request(message));
 }
 
 void NativePartition::set_level_messages(std::span<const abi::InterruptMessage>) {}

@@ -141,6 +141,7 @@ void leave_out_what_changes(CpuidEntry& entry) {
 
 Result<SavedBytes> cpuid(const SavedProcessor& from) {
   std::vector<CpuidEntry> families;
+  families.reserve(kFamilies.size());
   for (const std::uint32_t first : kFamilies) families.push_back({first, 0, {}});
   if (auto asked = read_cpuid(from, families); !asked) return std::unexpected(asked.error());
   std::vector<CpuidEntry> entries;
@@ -229,16 +230,16 @@ struct Parsed {
 Result<Parsed> parse(const SavedProcessor& to, const SavedUnit& saved) {
   SavedReader reader(saved, "virtual processor", kVersion);
   Parsed parsed;
-  constexpr std::size_t kMaximumRegisters = 64 * 1024;
+  constexpr std::size_t kMaximumList = 1u << 16;
   const SavedBytes engine = reader.bytes_up_to("engine", 16);
-  const SavedBytes registers = reader.bytes_up_to("registers", kMaximumRegisters);
-  const SavedBytes system = reader.bytes_up_to("system registers", kMaximumRegisters);
-  const SavedBytes events = reader.bytes_up_to("event registers", kMaximumRegisters);
+  const SavedBytes registers = reader.bytes_up_to("registers", kMaximumList);
+  const SavedBytes system = reader.bytes_up_to("system registers", kMaximumList);
+  const SavedBytes events = reader.bytes_up_to("event registers", kMaximumList);
   const std::uint64_t index = reader.number("index", UINT32_MAX);
   parsed.apic = reader.bytes("apic", sizeof(hv_local_interrupt_controller_state));
   parsed.timers = reader.bytes("synthetic timers", sizeof(hv_synthetic_timers_state));
   parsed.xsave = reader.bytes("xsave", HV_PAGE_SIZE);
-  const SavedBytes told = reader.bytes_up_to("cpuid", 64 * 1024);
+  const SavedBytes told = reader.bytes_up_to("cpuid", kMaximumList);
   const std::uint64_t frequency = reader.number("counter frequency");
   if (std::string(engine.begin(), engine.end()) != "native") {
     return fail(
