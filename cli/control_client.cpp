@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cli/control_client.hpp"
 
+#include <fmt/format.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -14,6 +15,7 @@ namespace bulkhead::cli {
 namespace {
 
 constexpr std::size_t kLongestLine = 16 * 1024 * 1024;
+constexpr std::size_t kMostFiles = 64;
 constexpr int kRequest = 1;  // the id; there is one at a time
 
 }  // namespace
@@ -24,24 +26,27 @@ Result<ControlClient> ControlClient::connect(const std::string& name) {
   return ControlClient(std::move(*socket));
 }
 
-Result<> ControlClient::send(const Json& request, const engine::FileDescriptor* file) {
+Result<> ControlClient::send(const Json& request, std::span<const engine::FileDescriptor> files) {
+  if (files.size() > kMostFiles) return fail(fmt::format("{} files are more than a request can bring", files.size()));
   std::string line = request.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
-  alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int))> control{};
+  alignas(cmsghdr) std::array<char, CMSG_SPACE(kMostFiles * sizeof(int))> control{};
   std::size_t sent = 0;
   while (sent < line.size()) {
     iovec part{.iov_base = line.data() + sent, .iov_len = line.size() - sent};
     msghdr message{};
     message.msg_iov = &part;
     message.msg_iovlen = 1;
-    if (file != nullptr && sent == 0) {
+    if (!files.empty() && sent == 0) {
       message.msg_control = control.data();
-      message.msg_controllen = control.size();
+      message.msg_controllen = CMSG_SPACE(files.size() * sizeof(int));
       cmsghdr* header = CMSG_FIRSTHDR(&message);
       header->cmsg_level = SOL_SOCKET;
       header->cmsg_type = SCM_RIGHTS;
-      header->cmsg_len = CMSG_LEN(sizeof(int));
-      const int number = file->get();
-      std::memcpy(CMSG_DATA(header), &number, sizeof number);
+      header->cmsg_len = CMSG_LEN(files.size() * sizeof(int));
+      for (std::size_t index = 0; index < files.size(); ++index) {
+        const int number = files[index].get();
+        std::memcpy(CMSG_DATA(header) + index * sizeof number, &number, sizeof number);
+      }
     }
     const ssize_t count = sendmsg(socket_.get(), &message, MSG_NOSIGNAL);
     if (count < 0 && errno == EINTR) continue;
@@ -66,9 +71,9 @@ std::optional<Json> ControlClient::receive() {
   }
 }
 
-Result<Json> ControlClient::call(Json request, const engine::FileDescriptor* file) {
+Result<Json> ControlClient::call(Json request, std::span<const engine::FileDescriptor> files) {
   request["id"] = kRequest;
-  if (auto sent = send(request, file); !sent) return std::unexpected(sent.error());
+  if (auto sent = send(request, files); !sent) return std::unexpected(sent.error());
   while (auto object = receive()) {
     if (object->contains("event")) continue;
     if (object->contains("error")) return fail((*object)["error"].get<std::string>());

@@ -6,6 +6,7 @@
 #include <functional>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <span>
 #include <string>
 
 #include "engine/file_descriptor.hpp"
@@ -20,15 +21,15 @@ class ControlClient {
   /// Error: there is no such machine.
   static Result<ControlClient> connect(const std::string& name);
 
-  /// Sends the request, with a file if one is given, and waits for its result; events that come meanwhile are dropped.
+  /// Sends the request, with 64 files at most, and waits for its result; events that come meanwhile are dropped.
   /// Error: what the machine says, or that it has gone.
-  Result<Json> call(Json request, const engine::FileDescriptor* file = nullptr);
+  Result<Json> call(Json request, std::span<const engine::FileDescriptor> files = {});
   /// The next object that the machine sends. Nothing: it has gone.
   std::optional<Json> receive();
 
  private:
   explicit ControlClient(engine::FileDescriptor socket) : socket_(std::move(socket)) {}
-  Result<> send(const Json& request, const engine::FileDescriptor* file);
+  Result<> send(const Json& request, std::span<const engine::FileDescriptor> files);
 
   engine::FileDescriptor socket_;
   std::string input_;

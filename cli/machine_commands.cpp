@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "cli/control_client.hpp"
+#include "cli/disk_attachment.hpp"
 #include "cli/machine_report.hpp"
 #include "cli/size.hpp"
 
@@ -43,6 +44,12 @@ struct Options {
   bool dhcp = false;
   bool overwrite = false;
   bool create_folder = false;
+  std::string disk;  // as cli/disk_attachment.hpp has them
+  std::uint32_t number = 0;
+  std::string size;
+  std::uint64_t iops = 0;
+  std::string bps;
+  bool dvd = false;
 };
 
 using Action = Result<> (*)(ControlClient& machine, const Options& options);
@@ -170,9 +177,45 @@ Result<> copy(ControlClient& machine, const Options& options) {
                               {"name", options.destination.substr(slash + 1)},
                               {"overwrite", options.overwrite},
                               {"createFolder", options.create_folder}},
-                             &file);
+                             std::span(&file, 1));
   if (!result) return std::unexpected(result.error());
   return {};
+}
+
+Result<> attach_disk(ControlClient& machine, const Options& options) {
+  const auto disk = options.dvd ? open_dvd_files(options.disk) : open_disk_files(options.disk);
+  if (!disk) return std::unexpected(disk.error());
+  const auto& option = disk->option;
+  if (option.bus != "scsi") return fail("only SCSI disks can be attached to a running machine");
+  Json request = {{"do", "attach-disk"}, {"kind", option.kind},          {"format", option.format},
+                  {"iops", option.iops}, {"readOnly", option.read_only}, {"bps", option.bps}};
+  if (option.number) request["number"] = *option.number;
+  request["paths"] = Json::array();
+  for (const auto& file : option.files) request["paths"].push_back(file.path);
+  const auto result = machine.call(std::move(request), disk->files);
+  if (!result) return std::unexpected(result.error());
+  fmt::print("{}\n", result->value("number", 0));
+  return {};
+}
+
+Result<> detach_disk(ControlClient& machine, const Options& options) {
+  return simply(machine, {{"do", "detach-disk"}, {"number", options.number}});
+}
+
+Result<> resize_disk(ControlClient& machine, const Options& options) {
+  const auto size = parse_size(options.size);
+  if (!size) return std::unexpected(size.error());
+  return simply(machine, {{"do", "resize-disk"}, {"number", options.number}, {"size", *size}});
+}
+
+Result<> limit_disk(ControlClient& machine, const Options& options) {
+  Json request = {{"do", "set-limits"}, {"number", options.number}, {"iops", options.iops}};
+  if (!options.bps.empty()) {
+    const auto size = parse_size(options.bps);
+    if (!size) return std::unexpected(size.error());
+    request["bps"] = *size;
+  }
+  return simply(machine, std::move(request));
 }
 
 Result<> set_memory(ControlClient& machine, const Options& options) {
@@ -289,6 +332,24 @@ void add_guest_files(Adder& adder, Options& options) {
   command->add_flag("--create-folder", options.create_folder, "Make the folder if it is not there");
 }
 
+void add_disks(Adder& adder, Options& options) {
+  auto* attach = adder.add("attach-disk", "Give a running machine a disk, and print its number", attach_disk);
+  attach->add_option("DISK", options.disk, "As --disk of `bulkhead run` has it")->required();
+  attach->add_flag("--dvd", options.dvd, "A DVD drive with this ISO image in it, or none");
+  const auto add = [&](const char* name, const char* description, Action action) {
+    auto* command = adder.add(name, description, action);
+    command->add_option("NUMBER", options.number, "The disk's place on the SCSI controller")->required();
+    return command;
+  };
+  add("detach-disk", "Take a disk from a running machine; returns when its image is closed", detach_disk);
+  add("resize-disk", "Make a disk of a running machine larger", resize_disk)
+      ->add_option("SIZE", options.size, "For example 20G")
+      ->required();
+  auto* limit = add("limit-disk", "Change what a disk may do in a second", limit_disk);
+  limit->add_option("--iops", options.iops, "Reads and writes; 0, as without this: no limit");
+  limit->add_option("--bps", options.bps, "Bytes, for example 50M");
+}
+
 void add_memory(Adder& adder, Options& options) {
   auto* command = adder.add("memory", "Change the limits of a machine's dynamic memory", set_memory);
   command->add_option("--minimum", options.minimum, "The least, for example 256M");
@@ -307,6 +368,7 @@ void add_machine_commands(CLI::App& app, int& status) {
   add_kvp(app, options, status);
   add_addresses(app, options, status);
   add_guest_files(adder, *options);
+  add_disks(adder, *options);
   add_memory(adder, *options);
 }
 

@@ -47,6 +47,20 @@ void add_memory(std::string& text, const Json& memory) {
                        memory.value("weight", 0)));
   if (memory.contains("demand")) add_line(text, "  demand", mebibytes(memory, "demand"));
   add_field(text, memory, "status", "  balloon");
+  if (memory.value("refused", 0) > 0) add_field(text, memory, "refused", "  refused");
+}
+
+/// Of the services that the guest has made trouble with, what trouble.
+void add_faults(std::string& text, const Json& services) {
+  for (const auto& [name, service] : services.items()) {
+    std::string faults;
+    for (const char* kind : {"unanswered", "unexpected", "malformed"}) {
+      if (const auto count = service.value(kind, 0); count > 0) {
+        faults += fmt::format("{}{} {}", faults.empty() ? "" : ", ", count, kind);
+      }
+    }
+    if (!faults.empty()) add_line(text, "faults", fmt::format("{}: {}", name, faults));
+  }
 }
 
 void add_tree(std::string& text, const Json& tree, unsigned depth) {
@@ -73,6 +87,7 @@ std::string status_text(const Json& status) {
   add_field(text, status, "heartbeat", "heartbeat");
   if (status.contains("guest")) add_guest(text, status["guest"]);
   if (status.contains("memory")) add_memory(text, status["memory"]);
+  if (status.contains("services")) add_faults(text, status["services"]);
   return text;
 }
 

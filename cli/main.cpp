@@ -40,8 +40,12 @@ void add_run(CLI::App& app, RunOptions& options, int& status) {
       ->capture_default_str()
       ->check(CLI::IsMember({"exit", "restart"}));
   run->add_option("--name", options.name, "Its name, by which other commands find it")->capture_default_str();
-  run->add_flag("--vmbus", options.vmbus,
-                "Give the guest a VMBus, with the integration services, also if it has no disk");
+  auto* vmbus = run->add_flag_callback(
+      "--vmbus", [&options] { options.vmbus = true; },
+      "Give the guest a VMBus with the integration services, or do not start; without this: if the engine can");
+  run->add_flag_callback(
+         "--no-vmbus", [&options] { options.vmbus = false; }, "Give the guest no VMBus")
+      ->excludes(vmbus);
   run->add_option("--integration", options.integration,
                   "The integration services: all, none, or some of heartbeat, shutdown, time-synchronization, "
                   "key-value-exchange, volume-snapshot, file-copy, divided by commas");

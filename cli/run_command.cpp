@@ -92,7 +92,15 @@ Result<> add_services(const RunOptions& options, worker::CommandLine& settings) 
     settings.integration = *choice;
   }
   if (auto added = add_dynamic_memory(options, settings); !added) return added;
-  settings.vmbus = options.vmbus || !options.integration.empty() || settings.dynamic_memory.has_value();
+  settings.vmbus = options.vmbus;
+  const char* user = !options.integration.empty() ? "--integration"
+                     : settings.dynamic_memory    ? "dynamic memory"
+                     : !options.disks.empty()     ? "--disk"
+                     : !options.dvds.empty()      ? "--dvd"
+                                                  : nullptr;
+  if (user == nullptr) return {};
+  if (settings.vmbus == false) return fail(fmt::format("--no-vmbus leaves no place for {}", user));
+  settings.vmbus = true;
   return {};
 }
 

@@ -24,7 +24,7 @@ struct RunOptions {
   std::string engine = "auto";
   std::string on_reset = "exit";  // or "restart"
   bool debug_exit = false;
-  bool vmbus = false;          // also if any of the following is there
+  std::optional<bool> vmbus;   // none: if the engine can
   std::string integration;     // services, as worker/integration_choice.hpp has them; empty: all
   std::string memory_minimum;  // empty, as the following: as at the start
   std::string memory_maximum;

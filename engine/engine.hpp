@@ -120,16 +120,31 @@ class VirtualProcessor {
 enum class MemoryAccess : std::uint8_t { ReadExecute, ReadWriteExecute };
 
 struct PartitionSettings {
-  std::uint32_t vp_count = 1;  // processors are numbered from 0; the APIC id is the number
-  bool synic = false;          // the processors have SynICs; only if Capabilities::synic
+  std::uint32_t vp_count = 1;   // processors are numbered from 0; the APIC id is the number
+  bool synic = false;           // the processors have SynICs; only if Capabilities::synic
+  bool memory_changes = false;  // take_memory and give_memory will be used; only if Capabilities::takes_memory
 };
 
 class Partition {
  public:
   virtual ~Partition() = default;
 
-  /// Gives every region of `memory` to the guest. The memory must live longer than the partition. Once.
+  /// Gives every region of `memory` to the guest, or those that are there at the start, if memory changes. The memory must
+  /// live longer than the partition. Once.
   virtual Result<> map_memory(GuestMemory& memory) = 0;
+
+  // The following are for partitions whose memory changes (PartitionSettings::memory_changes). From any thread, one call at
+  // a time.
+
+  /// Whole pages that are the guest's: their memory goes back to the host. An engine may take memory in larger pieces only;
+  /// it then takes a piece when the last page of it has gone. A guest that uses such pages all the same finds nothing that
+  /// was there, and harms only itself. Error: it is not memory of this partition.
+  virtual Result<> take_memory(GuestPhysicalAddress, std::uint64_t) { return fail("this engine takes no memory"); }
+  /// Whole pages, which are not the guest's, become the guest's. Error: the host has none; then none of them have.
+  virtual Result<> give_memory(GuestPhysicalAddress, std::uint64_t) { return fail("this engine gives no memory"); }
+  /// Of pages that are not the guest's, how many take memory of the host because the guest has used them; take_memory takes
+  /// them again.
+  virtual std::uint64_t used_again(GuestPhysicalAddress, std::uint64_t) const { return 0; }
 
   /// Processors start in their architectural reset state: number 0 running at the reset vector, the others waiting for
   /// INIT and SIPI. A VP must not outlive its partition.
@@ -171,14 +186,14 @@ class Partition {
 };
 
 struct Capabilities {
-  std::string name;              // "native", "kvm"
-  std::uint32_t maximum_vps;     // per partition
-  std::uint64_t tsc_frequency;   // Hz, of the guest; 0: not known
-  bool synic = false;            // partitions can have SynICs
-  bool saved_state = false;      // partitions can be saved and restored
-  bool dirty_pages = false;      // it can be noted which pages a guest writes
-  bool reference_time = false;   // Partition::reference_time tells it
-  bool discards_memory = false;  // what GuestMemory::discard gives back leaves the guest too
+  std::string name;             // "native", "kvm"
+  std::uint32_t maximum_vps;    // per partition
+  std::uint64_t tsc_frequency;  // Hz, of the guest; 0: not known
+  bool synic = false;           // partitions can have SynICs
+  bool saved_state = false;     // partitions can be saved and restored
+  bool dirty_pages = false;     // it can be noted which pages a guest writes
+  bool reference_time = false;  // Partition::reference_time tells it
+  bool takes_memory = false;    // partitions' memory can change while they run
 };
 
 class Engine {

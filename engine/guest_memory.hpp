@@ -62,8 +62,8 @@ class GuestMemory {
   bool read(GuestPhysicalAddress address, std::span<std::uint8_t> to) const;
   bool write(GuestPhysicalAddress address, std::span<const std::uint8_t> from);
 
-  /// Gives the memory of [address, address + size), whole pages, back to the host: the guest finds zeros there. Only on
-  /// an engine that notices (Capabilities::discards_memory). Error: it is not all memory, or the kernel's.
+  /// Gives the memory of [address, address + size), whole pages, back to the host: there are zeros now. For engines
+  /// (Partition::take_memory), and while there is no partition. Error: it is not all memory, or the kernel's.
   Result<> discard(GuestPhysicalAddress address, std::uint64_t size);
   /// How many of those pages take memory of the host. None where it is not memory.
   std::uint64_t resident_pages(GuestPhysicalAddress address, std::uint64_t size) const;

@@ -36,12 +36,20 @@ Result<> take_choice(std::string_view option, std::string_view text, std::initia
 }
 
 /// Sets what `option` with `value` means. Flags take no value; `is_flag` tells which they are.
-bool is_flag(std::string_view option) { return option == "--debug-exit" || option == "--vmbus"; }
+bool is_flag(std::string_view option) {
+  return option == "--debug-exit" || option == "--vmbus" || option == "--no-vmbus";
+}
 
 /// The settings of dynamic memory, which any of its options asks for.
 DynamicMemorySettings& dynamic_memory(CommandLine& line) {
   if (!line.dynamic_memory) line.dynamic_memory.emplace();
   return *line.dynamic_memory;
+}
+
+Result<> take_vmbus(CommandLine& line, bool wanted) {
+  if (line.vmbus) return fail("--vmbus and --no-vmbus contradict each other");
+  line.vmbus = wanted;
+  return {};
 }
 
 Result<> take_integration(CommandLine& line, std::string_view value) {
@@ -77,7 +85,7 @@ Result<> apply(CommandLine& line, std::string_view option, std::string_view valu
   if (option == "--com2-fd") return take_number<int>(option, value, INT_MAX, line.com2_fd);
   if (option == "--report-fd") return take_number<int>(option, value, INT_MAX, line.report_fd);
   if (option == "--debug-exit") return line.debug_exit = true, Result<>();
-  if (option == "--vmbus") return line.vmbus = true, Result<>();
+  if (option == "--vmbus" || option == "--no-vmbus") return take_vmbus(line, option == "--vmbus");
   if (option == "--integration") return take_integration(line, value);
   if (option == "--control-fd") return take_number<int>(option, value, INT_MAX, line.control_fd);
   if (option.starts_with("--memory-")) return apply_memory(line, option, value);
@@ -117,7 +125,7 @@ std::vector<std::string> to_arguments(const CommandLine& line) {
   add_descriptor("--report-fd", line.report_fd);
   add_descriptor("--control-fd", line.control_fd);
   if (line.debug_exit) arguments.push_back("--debug-exit");
-  if (line.vmbus) arguments.push_back("--vmbus");
+  if (line.vmbus) arguments.push_back(*line.vmbus ? "--vmbus" : "--no-vmbus");
   if (line.integration != IntegrationChoice{}) {
     arguments.insert(arguments.end(), {"--integration", to_text(line.integration)});
   }

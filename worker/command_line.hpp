@@ -32,9 +32,9 @@ struct CommandLine {
   std::optional<int> com2_fd;
   std::optional<int> report_fd;
   bool debug_exit = false;
-  bool vmbus = false;
-  IntegrationChoice integration = {};                        // with vmbus
-  std::optional<DynamicMemorySettings> dynamic_memory = {};  // with vmbus; none: the memory does not change
+  std::optional<bool> vmbus = {};                            // none: if the engine can
+  IntegrationChoice integration = {};                        // with a VMBus
+  std::optional<DynamicMemorySettings> dynamic_memory = {};  // none: the memory does not change
   std::optional<int> control_fd;                             // a unix socket that listens
   std::vector<DiskOption> disks = {};
   bool restart_on_reset = false;

@@ -42,6 +42,20 @@ class IntegrationServices {
   vsp::integration::VolumeSnapshot* volume_snapshot() { return get(volume_snapshot_); }
   vsp::integration::FileCopy* file_copy() { return get(file_copy_); }
 
+  /// Calls the function with each service that is on.
+  template <typename Function>
+  void each(Function function) {
+    const auto call = [&](auto& service) {
+      if (service) function(static_cast<vsp::integration::Service&>(*service));
+    };
+    call(heartbeat_);
+    call(shutdown_);
+    call(time_synchronization_);
+    call(key_value_exchange_);
+    call(volume_snapshot_);
+    call(file_copy_);
+  }
+
  private:
   template <typename Service>
   static Service* get(std::optional<Service>& service) {

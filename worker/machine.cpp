@@ -37,7 +37,7 @@ Machine::Machine(boost::asio::io_context& event_loop, engine::Engine& engine, Ma
       settings_(std::move(settings)),
       last_words_(event_loop),
       alive_(std::make_shared<bool>(true)) {
-  if (!settings_.disks.empty()) settings_.vmbus = true;
+  if (!settings_.disks.empty() || settings_.dynamic_memory) settings_.vmbus = true;
 }
 
 Machine::~Machine() { take_down(); }
@@ -96,8 +96,9 @@ Result<> Machine::make_motherboard() {
 }
 
 Result<> Machine::make_vmbus() {
-  if (!settings_.vmbus) return {};
-  if (!engine_.capabilities().synic) {
+  const bool possible = engine_.capabilities().synic;
+  if (!settings_.vmbus.value_or(possible)) return {};
+  if (!possible) {
     return fail(fmt::format("{} SynICs, which the {} engine does not have here",
                             settings_.disks.empty() ? "VMBus needs" : "disks are on VMBus, which needs",
                             engine_.capabilities().name));
@@ -114,11 +115,10 @@ Result<> Machine::make_vmbus() {
 
 Result<> Machine::make_dynamic_memory() {
   if (!settings_.dynamic_memory) return {};
-  if (!vmbus_) return fail("dynamic memory needs a VMBus");
-  if (!engine_.capabilities().discards_memory) {
+  if (!engine_.capabilities().takes_memory) {
     return fail(
         fmt::format("dynamic memory needs an engine that can take memory back from a guest, which the {} engine "
-                    "cannot yet",
+                    "cannot",
                     engine_.capabilities().name));
   }
   const auto limits = memory_limits(settings_.memory_size, *settings_.dynamic_memory);
@@ -159,6 +159,15 @@ Result<> Machine::detach_disk(std::uint8_t number, std::function<void(Result<>)>
   return storage_->detach(number, std::move(gone));
 }
 
+Result<> Machine::grow_disk(std::uint8_t number, std::uint64_t size) {
+  if (!storage_) return fail("the machine has no VMBus, and so no disks");
+  {
+    std::lock_guard lock(lock_);
+    if (requested_) return fail("the machine is just ending or restarting");
+  }
+  return storage_->grow(number, size, !paused_);
+}
+
 Result<> Machine::set_disk_limits(std::uint8_t number, vsp::storage::Limits limits) {
   if (!storage_) return fail("the machine has no VMBus, and so no disks");
   return storage_->set_limits(number, limits);
@@ -174,7 +183,8 @@ void Machine::pause_for_full_host(const std::string& why) {
 }
 
 Result<> Machine::make_partition() {
-  auto partition = engine_.create_partition({.vp_count = settings_.vp_count, .synic = settings_.vmbus});
+  auto partition = engine_.create_partition(
+      {.vp_count = settings_.vp_count, .synic = vmbus_ != nullptr, .memory_changes = dynamic_memory_ != nullptr});
   if (!partition) return std::unexpected(partition.error());
   partition_ = std::move(*partition);
   if (auto mapped = partition_->map_memory(*memory_); !mapped) return mapped;
@@ -187,7 +197,7 @@ Result<> Machine::make_partition() {
 }
 
 Result<> Machine::boot() {
-  auto registers = firmware_.load(*memory_, {.vp_count = settings_.vp_count, .vmbus = settings_.vmbus},
+  auto registers = firmware_.load(*memory_, {.vp_count = settings_.vp_count, .vmbus = vmbus_ != nullptr},
                                   motherboard_->firmware_configuration());
   if (!registers) return std::unexpected(registers.error());
   if (auto made = make_partition(); !made) return made;
@@ -199,6 +209,7 @@ Result<> Machine::start() {
     std::lock_guard lock(lock_);
     motherboard_->interrupts().connect(*partition_, processors_.front()->vp());
     if (vmbus_) vmbus_->connect(*partition_);
+    if (memory_port_) memory_port_->connect(*partition_);
     motherboard_->units().start();
     started_at_ = motherboard_->clock().now();
   }
@@ -260,6 +271,7 @@ void Machine::take_down() {
     motherboard_->units().stop();
     motherboard_->interrupts().disconnect();
     if (vmbus_) vmbus_->disconnect();
+    if (memory_port_) memory_port_->disconnect();
   }
   processors_.clear();
   partition_.reset();

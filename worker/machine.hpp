@@ -57,9 +57,10 @@ struct MachineSettings {
   engine::FileDescriptor com1;  // may be none
   engine::FileDescriptor com2;
   bool debug_exit = false;
-  bool vmbus = false;                  // needs an engine with SynICs; there is one if there are disks
+  /// Needs an engine with SynICs; none: if the engine has them. There is one if there are disks or dynamic memory.
+  std::optional<bool> vmbus = {};
   IntegrationChoice integration = {};  // with a VMBus
-  std::optional<DynamicMemorySettings> dynamic_memory = {};  // with a VMBus
+  std::optional<DynamicMemorySettings> dynamic_memory = {};
   std::vector<DiskAttachment> disks = {};
   bool restart_on_reset = false;
 };
@@ -99,17 +100,6 @@ class Machine final : public control::ControlledMachine,
   /// Ends the machine from outside; `why` goes into the ending.
   void end(std::string why);
 
-  /// Gives the guest a disk or DVD drive, also while it runs. The attachment's descriptors are the machine's from then
-  /// on, or closed. Gives its number on its bus. Errors: the machine has no VMBus, the place is taken, and those of the
-  /// disk library: not an image of that format, in use by another program, not the parent that is meant.
-  Result<std::uint8_t> attach_disk(DiskAttachment disk);
-  /// Takes the disk with that number on the SCSI controller from the guest, whether the guest has let go of it or not;
-  /// what it still wrote is on the disk. `gone` is called on the event loop, here or later, when the image is closed.
-  /// Error: there is no such disk.
-  Result<> detach_disk(std::uint8_t number, std::function<void(Result<>)> gone);
-  /// Changes what the disk with that number on the SCSI controller may do in a second. Error: there is no such disk.
-  Result<> set_disk_limits(std::uint8_t number, vsp::storage::Limits limits);
-
   // control::ControlledMachine
   control::MachineFacts facts() override;
   /// The live tree of the state of all units.
@@ -118,6 +108,10 @@ class Machine final : public control::ControlledMachine,
   Result<> resume() override;
   void turn_off() override;
   void reset() override;
+  Result<std::uint8_t> attach_disk(DiskAttachment disk) override;
+  Result<> detach_disk(std::uint8_t number, std::function<void(Result<>)> gone) override;
+  Result<> grow_disk(std::uint8_t number, std::uint64_t size) override;
+  Result<> set_disk_limits(std::uint8_t number, vsp::storage::Limits limits) override;
   std::unique_lock<std::mutex> hold() override { return std::unique_lock(lock_); }
   IntegrationServices* integration() override { return integration_.get(); }
   vsp::memory::DynamicMemory* dynamic_memory() override { return dynamic_memory_.get(); }

@@ -52,11 +52,17 @@ Result<MemoryLimits> memory_limits(std::uint64_t startup, const DynamicMemorySet
 
 void MachineMemoryPort::release(const PageRun& run) {
   // It is the machine's memory, as the account has it; a kernel that will not take it back keeps it in use.
-  static_cast<void>(memory_.discard(run.first * kPageSize, run.count * kPageSize));
+  const std::uint64_t address = run.first * kPageSize, size = run.count * kPageSize;
+  static_cast<void>(partition_ != nullptr ? partition_->take_memory(address, size) : memory_.discard(address, size));
 }
 
-Pages MachineMemoryPort::resident(const PageRun& run) const {
-  return memory_.resident_pages(run.first * kPageSize, run.count * kPageSize);
+bool MachineMemoryPort::provide(const PageRun& run) {
+  return partition_ != nullptr && partition_->give_memory(run.first * kPageSize, run.count * kPageSize).has_value();
+}
+
+Pages MachineMemoryPort::used_again(const PageRun& run) const {
+  const std::uint64_t address = run.first * kPageSize, size = run.count * kPageSize;
+  return partition_ != nullptr ? partition_->used_again(address, size) : memory_.resident_pages(address, size);
 }
 
 vsp::memory::HostMemory MachineMemoryPort::host() const {

@@ -127,6 +127,30 @@ Result<> MachineStorage::detach(std::uint8_t number, std::function<void(Result<>
   return scsi_->detach(number, std::move(gone));
 }
 
+template <typename Function>
+Result<> MachineStorage::between_commands(bool running, Function function) {
+  if (running) {
+    std::lock_guard lock(loop_->bus_lock());
+    scsi_->stop();
+  }
+  auto done = function();
+  if (running) {
+    std::lock_guard lock(loop_->bus_lock());
+    scsi_->start();
+  }
+  return done;
+}
+
+Result<> MachineStorage::grow(std::uint8_t number, std::uint64_t size, bool running) {
+  auto* unit = scsi_->find(number);
+  if (unit == nullptr) return fail(fmt::format("there is no disk {}", number));
+  auto* disk = dynamic_cast<vsp::storage::DiskUnit*>(unit);
+  if (disk == nullptr) return fail(fmt::format("number {} is a DVD drive", number));
+  auto grown = between_commands(running, [&] { return disk::run(disk->grow(size), [this] { loop_->ring().wait(); }); });
+  if (!grown) return grown;
+  return scsi_->capacity_changed(number);
+}
+
 Result<> MachineStorage::connect(vmbus::Bus& bus, UnitTree& units) {
   const auto connect_one = [&](StorageController& controller, abi::vmbus::ChannelId channel) -> Result<> {
     if (auto offered = bus.offer(controller.offer(), controller, channel); !offered) {

@@ -50,6 +50,10 @@ class MachineStorage {
   Result<> detach(std::uint8_t number, std::function<void(Result<>)> gone);
   /// Changes the limits of the disk with that number on the SCSI controller. Error: there is none.
   Result<> set_limits(std::uint8_t number, vsp::storage::Limits limits) { return scsi_->set_limits(number, limits); }
+  /// Makes the disk with that number on the SCSI controller larger; the guest finds out at once. `running`: the machine is not
+  /// paused. Holds up the event loop until it is done. Errors: there is no such disk, it is a DVD drive; those of
+  /// DiskUnit::grow.
+  Result<> grow(std::uint8_t number, std::uint64_t size, bool running);
   /// Offers the controllers on the bus, with their own channel numbers, and adds them to the units. Once, with the lock.
   Result<> connect(vmbus::Bus& bus, UnitTree& units);
   /// Closes all images, once nothing uses them any more. The first error; all are closed.
@@ -59,6 +63,9 @@ class MachineStorage {
   using Controller = std::unique_ptr<vsp::storage::StorageController>;
 
   MachineStorage(const engine::GuestMemory& memory, Settings settings, std::unique_ptr<DiskLoop> loop);
+  /// Lets everything come to its end that the SCSI controller's disks do, calls the function, and lets them go on.
+  template <typename Function>
+  Result<> between_commands(bool running, Function function);
   Result<std::unique_ptr<vsp::storage::LogicalUnit>> open(DiskAttachment disk, std::string_view place);
   Result<std::uint8_t> attach_to_scsi(DiskAttachment disk);
   Result<std::uint8_t> attach_to_ide(DiskAttachment disk);

@@ -6,6 +6,9 @@
 
 namespace bulkhead::disk {
 
+/// Changes an open image's size, as its format does it; nothing else uses it meanwhile. Cuts without asking.
+Task<Result<>> resize_disk(Disk& disk, std::uint64_t size);
+
 /// Makes the disk larger or smaller; smaller only if nothing but zeros lies behind the new end.
 Task<Result<>> resize_image(ImageStore& store, std::string path, std::optional<Format> format, std::uint64_t size);
 

@@ -8,6 +8,20 @@
 #include "disk/vhdx/vhdx_disk.hpp"
 
 namespace bulkhead::disk {
+
+Task<Result<>> resize_disk(Disk& disk, std::uint64_t size) {
+  if (auto* vhdx_image = dynamic_cast<vhdx::VhdxDisk*>(&disk)) {
+    co_return co_await vhdx_image->resize(size);
+  }
+  if (auto* vhd_image = dynamic_cast<vhd::VhdDisk*>(&disk)) {
+    co_return co_await vhd_image->resize(size);
+  }
+  if (auto* raw = dynamic_cast<RawDisk*>(&disk)) {
+    co_return co_await raw->resize(size);
+  }
+  co_return fail(fmt::format("'{}' is of a kind that cannot be resized", disk.name()));
+}
+
 Task<Result<>> resize_image(ImageStore& store, std::string path, std::optional<Format> format, std::uint64_t size) {
   OpenOptions options;
   options.access = ImageStore::Access::write;
@@ -32,14 +46,7 @@ Task<Result<>> resize_image(ImageStore& store, std::string path, std::optional<F
           fmt::format("cannot make '{}' {} bytes: there is data behind that; shrink its partitions first", path, size));
     }
   }
-  Result<> done;
-  if (auto* vhdx_image = dynamic_cast<vhdx::VhdxDisk*>(&disk)) {
-    done = co_await vhdx_image->resize(size);
-  } else if (auto* vhd_image = dynamic_cast<vhd::VhdDisk*>(&disk)) {
-    done = co_await vhd_image->resize(size);
-  } else if (auto* raw = dynamic_cast<RawDisk*>(&disk)) {
-    done = co_await raw->resize(size);
-  }
+  auto done = co_await resize_disk(disk, size);
   if (done) {
     done = co_await disk.close();
   }

@@ -217,6 +217,14 @@ class FakePartition final : public Partition {
     return fail(fmt::format("the saved partition has {} processors, not {}", processors, guest_->settings().vp_count));
   }
 
+  Result<> take_memory(GuestPhysicalAddress address, std::uint64_t size) override {
+    return change(address, size, false);
+  }
+  Result<> give_memory(GuestPhysicalAddress address, std::uint64_t size) override {
+    if (guest_->host_is_empty_) return fail("the fake host has no memory");
+    return change(address, size, true);
+  }
+
   Result<> track_dirty_pages(bool wanted) override {
     const std::lock_guard lock(guest_->mutex_);
     if (guest_->memory_ == nullptr) return fail("a partition gets its memory before its dirty pages are tracked");
@@ -232,6 +240,14 @@ class FakePartition final : public Partition {
   }
 
  private:
+  Result<> change(GuestPhysicalAddress address, std::uint64_t size, bool given) {
+    const std::lock_guard lock(guest_->mutex_);
+    if (guest_->memory_ == nullptr || !guest_->memory_->at(address, size)) return fail("there is no such memory");
+    for (std::uint64_t offset = 0; offset < size; offset += 4096)
+      guest_->changes_.emplace_back(address + offset, given);
+    return {};
+  }
+
   Result<> set_frozen(bool frozen) {
     const std::lock_guard lock(guest_->mutex_);
     guest_->frozen_ = frozen;
@@ -249,6 +265,16 @@ void FakeGuest::write_page(GuestPhysicalAddress address) {
 bool FakeGuest::time_is_frozen() const {
   const std::lock_guard lock(mutex_);
   return frozen_;
+}
+
+bool FakeGuest::has_page(GuestPhysicalAddress address) const {
+  const std::lock_guard lock(mutex_);
+  const MemoryRegion* region = memory_ == nullptr ? nullptr : memory_->find(address);
+  bool has = region != nullptr && region->at_start;
+  for (const auto& [changed, given] : changes_) {
+    if (changed == address) has = given;
+  }
+  return has;
 }
 
 FakeProcessor& FakeGuest::vp(std::uint32_t index) {

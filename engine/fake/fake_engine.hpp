@@ -11,6 +11,7 @@
 // All of it may be used from any thread.
 #pragma once
 
+#include <atomic>
 #include <condition_variable>
 #include <deque>
 #include <map>
@@ -76,6 +77,10 @@ class FakeGuest {
   /// The guest writes the page at this address, so that the next harvest has it.
   void write_page(GuestPhysicalAddress address);
   bool time_is_frozen() const;
+  /// Whether the page at this address is the guest's: it was there at the start or given, and not taken since.
+  bool has_page(GuestPhysicalAddress address) const;
+  /// From now on the host has no memory to give.
+  void let_host_run_out() { host_is_empty_ = true; }
 
  private:
   friend class FakeEngine;
@@ -88,7 +93,9 @@ class FakeGuest {
   std::vector<abi::InterruptMessage> level_messages_;
   GuestMemory* memory_ = nullptr;
   PartitionSettings settings_;
-  std::optional<DirtyPages> dirty_pages_;  // while they are tracked
+  std::optional<DirtyPages> dirty_pages_;                       // while they are tracked
+  std::vector<std::pair<GuestPhysicalAddress, bool>> changes_;  // pages that were given (true) or taken, in order
+  std::atomic<bool> host_is_empty_ = false;
   bool frozen_ = false;
 };
 
@@ -98,7 +105,8 @@ class FakeEngine final : public Engine {
                                                                                      .maximum_vps = 64,
                                                                                      .tsc_frequency = 1'000'000'000,
                                                                                      .saved_state = true,
-                                                                                     .dirty_pages = true});
+                                                                                     .dirty_pages = true,
+                                                                                     .takes_memory = true});
 
   const Capabilities& capabilities() const override { return capabilities_; }
   Result<std::unique_ptr<Partition>> create_partition(const PartitionSettings& settings) override;

@@ -181,7 +181,7 @@ Result<std::unique_ptr<Engine>> open_engine_at(const char* path) {
                             .saved_state = saved_state,
                             .dirty_pages = true,
                             .reference_time = true,
-                            .discards_memory = true};
+                            .takes_memory = true};
   auto host = std::make_shared<const KvmHost>(KvmHost{.cpuid = std::move(*cpuid),
                                                       .msrs = std::move(*msrs),
                                                       .run_size = static_cast<std::size_t>(run_size),

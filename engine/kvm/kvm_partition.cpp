@@ -99,6 +99,15 @@ Result<> KvmPartition::map_memory(GuestMemory& memory) {
   return memory_.map(memory);
 }
 
+Result<> KvmPartition::take_memory(GuestPhysicalAddress address, std::uint64_t size) {
+  if (guest_memory_ == nullptr) return fail("a partition gets its memory before it loses any");
+  return guest_memory_->discard(address, size);
+}
+
+std::uint64_t KvmPartition::used_again(GuestPhysicalAddress address, std::uint64_t size) const {
+  return guest_memory_ == nullptr ? 0 : guest_memory_->resident_pages(address, size);
+}
+
 Result<> KvmPartition::track_dirty_pages(bool wanted) {
   if (auto tracked = memory_.track_dirty_pages(wanted); !tracked) return tracked;
   if (synic_) synic_->track_dirty_pages(wanted);

@@ -38,6 +38,10 @@ class KvmPartition final : public Partition {
   SynicStatus post_message(abi::VpIndex vp, abi::Sint sint, const abi::SynicMessage& message) override;
   SynicStatus signal_event(abi::VpIndex vp, abi::Sint sint, std::uint16_t flag) override;
   std::optional<std::uint64_t> reference_time() const override;
+  // The kernel lets guests reach all memory, and takes pages out of their tables as they go back to the host.
+  Result<> take_memory(GuestPhysicalAddress address, std::uint64_t size) override;
+  Result<> give_memory(GuestPhysicalAddress, std::uint64_t) override { return {}; }
+  std::uint64_t used_again(GuestPhysicalAddress address, std::uint64_t size) const override;
   Result<> freeze_time() override;
   Result<> thaw_time() override;
   Result<state::SavedUnit> save() override;
@@ -66,7 +70,7 @@ class KvmPartition final : public Partition {
   PartitionSettings settings_;
   std::shared_ptr<const KvmHost> host_;
   KvmMemory memory_;
-  const GuestMemory* guest_memory_ = nullptr;  // what is mapped
+  GuestMemory* guest_memory_ = nullptr;  // what is mapped
   std::vector<KvmVirtualProcessor*> vps_;
   std::optional<std::uint64_t> frozen_at_;  // the reference time, while it stands still
 

@@ -54,7 +54,8 @@ Result<std::unique_ptr<Engine>> engine_over(std::unique_ptr<Vid> vid) {
                             .synic = true,
                             .saved_state = true,
                             .dirty_pages = true,
-                            .reference_time = true};
+                            .reference_time = true,
+                            .takes_memory = true};
   return std::make_unique<NativeEngine>(std::move(vid), std::move(capabilities));
 }
 

@@ -5,6 +5,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
+#include <bit>
 #include <cstdint>
 #include <cstring>
 #include <utility>
@@ -30,6 +32,7 @@ std::span<const std::uint8_t> bytes_of(const Input& input) {
 constexpr std::uint32_t kSavedVersion = 1;
 /// Of a harvest, at once: 8 MiB, which is whole large pages.
 constexpr std::uint32_t kPagesAtOnce = 2048;
+constexpr const char* kFixedMemory = "the partition was made with memory that does not change";
 
 }  // namespace
 
@@ -88,6 +91,7 @@ Result<> NativePartition::install_intercepts() {
 Result<> NativePartition::map_memory(GuestMemory& memory) {
   memory_ = &memory;
   synic_calls_.set_memory(memory);
+  if (settings_.memory_changes) return changing_.emplace(vid_, *partition_, memory).map();
   for (const auto& region : memory.regions()) {
     auto pinned = vid_.create_memory(region.bytes, !region.writable);
     if (!pinned) return std::unexpected(pinned.error());
@@ -136,6 +140,27 @@ SynicStatus NativePartition::signal_event(abi::VpIndex vp, abi::Sint sint, std::
   return partition_->signal_event(request).value_or(SynicStatus::Refused);
 }
 
+std::optional<std::uint64_t> NativePartition::reference_time() const {
+  hv_partition_property property = {};
+  property.code = HV_PARTITION_PROPERTY_REFERENCE_TIME;
+  const auto input = bytes_of(property).first(HV_GET_PARTITION_PROPERTY_INPUT_SIZE);
+  std::array<std::uint8_t, sizeof(std::uint64_t)> output = {};
+  if (!partition_->hypercall(HV_CALL_GET_PARTITION_PROPERTY, input, output)) return std::nullopt;
+  return std::bit_cast<std::uint64_t>(output);
+}
+
+Result<> NativePartition::take_memory(GuestPhysicalAddress address, std::uint64_t size) {
+  return changing_ ? changing_->take(address, size) : fail(kFixedMemory);
+}
+
+Result<> NativePartition::give_memory(GuestPhysicalAddress address, std::uint64_t size) {
+  return changing_ ? changing_->give(address, size) : fail(kFixedMemory);
+}
+
+std::uint64_t NativePartition::used_again(GuestPhysicalAddress address, std::uint64_t size) const {
+  return changing_ ? changing_->used_again(address, size) : 0;
+}
+
 Result<> NativePartition::set_time_freeze(bool frozen) {
   if (frozen == frozen_) return {};
   hv_partition_property property = {};
@@ -146,16 +171,6 @@ Result<> NativePartition::set_time_freeze(bool frozen) {
   }
   frozen_ = frozen;
   return {};
-}
-
-std::optional<std::uint64_t> NativePartition::reference_time() const {
-  hv_partition_property property = {};
-  property.code = HV_PARTITION_PROPERTY_REFERENCE_TIME;
-  std::uint64_t time = 0;
-  const auto read = partition_->hypercall(HV_CALL_GET_PARTITION_PROPERTY,
-                                          bytes_of(property).first(HV_GET_PARTITION_PROPERTY_INPUT_SIZE),
-                                          {reinterpret_cast<std::uint8_t*>(&time), sizeof time});
-  return read ? std::optional(time) : std::nullopt;
 }
 
 Result<state::SavedUnit> NativePartition::save() {

@@ -4,9 +4,11 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "engine/engine.hpp"
+#include "engine/native/changing_memory.hpp"
 #include "engine/native/vid.hpp"
 #include "engine/synic_calls.hpp"
 #include "engine/written_pages.hpp"
@@ -28,6 +30,9 @@ class NativePartition final : public Partition {
   SynicStatus post_message(abi::VpIndex vp, abi::Sint sint, const abi::SynicMessage& message) override;
   SynicStatus signal_event(abi::VpIndex vp, abi::Sint sint, std::uint16_t flag) override;
   std::optional<std::uint64_t> reference_time() const override;
+  Result<> take_memory(GuestPhysicalAddress address, std::uint64_t size) override;
+  Result<> give_memory(GuestPhysicalAddress address, std::uint64_t size) override;
+  std::uint64_t used_again(GuestPhysicalAddress address, std::uint64_t size) const override;
   Result<> freeze_time() override { return set_time_freeze(true); }
   Result<> thaw_time() override { return set_time_freeze(false); }
   Result<state::SavedUnit> save() override;
@@ -62,6 +67,7 @@ class NativePartition final : public Partition {
   GuestMemory* memory_ = nullptr;
   SynicCalls synic_calls_;
   std::vector<std::unique_ptr<VidMemory>> pinned_;
+  std::optional<ChangingMemory> changing_;  // instead, where memory changes
 };
 
 /// `interrupt` as the hypervisor's call for it wants it: MSI fields to type, flags and destination.

@@ -120,6 +120,15 @@ class DevicePartition final : public VidPartition {
         Error::from_errno(fmt::format("cannot give {:#x} bytes of memory to the guest at {:#x}", size, gpa), errno));
   }
 
+  Result<> unmap_memory(std::uint64_t gpa, std::uint64_t size) override {
+    bulkhead_unmap_memory argument = {};
+    argument.gpa = gpa;
+    argument.size = size;
+    if (ioctl(partition_.get(), BULKHEAD_UNMAP_MEMORY, &argument) >= 0) return {};
+    return std::unexpected(
+        Error::from_errno(fmt::format("cannot take {:#x} bytes of memory from the guest at {:#x}", size, gpa), errno));
+  }
+
   Result<std::unique_ptr<VidProcessor>> create_vp(std::uint32_t index) override {
     const std::string attempt = fmt::format("cannot create virtual processor {}", index);
     bulkhead_create_vp argument = {};

@@ -45,6 +45,8 @@ class VidPartition {
   virtual ~VidPartition() = default;
   virtual Result<> initialize() = 0;
   virtual Result<> map_memory(const VidMemory& memory, std::uint32_t access, std::uint64_t gpa, std::uint64_t size) = 0;
+  /// Exactly what one map_memory has mapped. Afterwards the guest reaches none of it.
+  virtual Result<> unmap_memory(std::uint64_t gpa, std::uint64_t size) = 0;
   virtual Result<std::unique_ptr<VidProcessor>> create_vp(std::uint32_t index) = 0;
   /// From any thread.
   virtual Result<> assert_interrupt(const bulkhead_assert_interrupt& interrupt) = 0;

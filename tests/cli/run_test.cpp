@@ -39,7 +39,8 @@ TEST(Program, AWrongCommandLineGetsOneLineAndStatus2) {
   for (const auto* arguments :
        {"", "fly", "run", "run --kernel", "run --kernel /x --engine xen", "run --kernel /x --vps two",
         "run --kernel /x --console", "run --kernel /x --console screen", "run --kernel /x --on-reset never",
-        "run --kernel /x extra", "host"}) {
+        "run --kernel /x extra", "run --kernel /x --vmbus --no-vmbus", "run --kernel /x --memory-buffer 2001",
+        "run --kernel /x --memory-weight heavy", "host"}) {
     const auto outcome = run(arguments);
     EXPECT_EQ(outcome.status, 2) << arguments << ": " << outcome.text;
     EXPECT_TRUE(outcome.is_one_line()) << arguments << ": " << outcome.text;
@@ -48,7 +49,7 @@ TEST(Program, AWrongCommandLineGetsOneLineAndStatus2) {
 }
 
 TEST(Program, WhatCannotBeStartedGetsOneLineAndStatus1) {
-  const std::array<std::pair<const char*, const char*>, 7> cases = {{
+  const std::array<std::pair<const char*, const char*>, 13> cases = {{
       {"run --kernel /nowhere",
        "bulkhead: cannot start 'vm': --kernel: cannot open '/nowhere': No such file or directory\n"},
       {"run --kernel /tmp", "bulkhead: cannot start 'vm': --kernel: '/tmp' is not a file\n"},
@@ -58,6 +59,20 @@ TEST(Program, WhatCannotBeStartedGetsOneLineAndStatus1) {
        "bulkhead: cannot start 'vm': --initrd: cannot open '/nowhere': No such file or directory\n"},
       {"run --kernel /bin/true --memory 12Q",
        "bulkhead: cannot start 'vm': --memory: '12Q' is not a size; write for example 512M or 2G\n"},
+      {"run --kernel /bin/true --memory-weight 5",
+       "bulkhead: cannot start 'vm': --memory-buffer and --memory-weight need --memory-minimum or --memory-maximum\n"},
+      {"run --kernel /bin/true --memory-maximum much",
+       "bulkhead: cannot start 'vm': --memory-maximum: 'much' is not a size; write for example 512M or 2G\n"},
+      {"run --kernel /bin/true --no-vmbus --integration heartbeat",
+       "bulkhead: cannot start 'vm': --no-vmbus leaves no place for --integration\n"},
+      {"run --kernel /bin/true --no-vmbus --memory-maximum 1G",
+       "bulkhead: cannot start 'vm': --no-vmbus leaves no place for dynamic memory\n"},
+      {"run --kernel /bin/true --no-vmbus --dvd none",
+       "bulkhead: cannot start 'vm': --no-vmbus leaves no place for --dvd\n"},
+      {"run --kernel /bin/true --integration telepathy",
+       "bulkhead: cannot start 'vm': --integration: 'telepathy' is no integration service; there are heartbeat, "
+       "shutdown, "
+       "time-synchronization, key-value-exchange, volume-snapshot and file-copy\n"},
       {"run --kernel /bin/true --console file:/nowhere/x",
        "bulkhead: cannot start 'vm': --console: cannot open '/nowhere/x': No such file or directory\n"},
   }};

@@ -38,6 +38,27 @@ TEST(CommandLine, WhatTheStarterWritesTheWorkerReads) {
   EXPECT_EQ(*parsed, line);
 }
 
+TEST(CommandLine, VmbusAndServicesAreReadAsWritten) {
+  CommandLine line;
+  line.memory_size = 256 << 20;
+  line.kernel_fd = 3;
+  line.control_fd = 9;
+  for (const std::optional<bool> vmbus : {std::optional<bool>{}, std::optional(true), std::optional(false)}) {
+    line.vmbus = vmbus;
+    EXPECT_EQ(parse(to_arguments(line)).value(), line);
+  }
+  line.integration.heartbeat = false;
+  line.dynamic_memory = {.minimum = 128 << 20, .maximum = 512 << 20, .buffer_percent = 30, .weight = 7};
+  EXPECT_EQ(parse(to_arguments(line)).value(), line);
+}
+
+TEST(CommandLine, MemoryLimitsThatAreNotSaidAreWhatTheMachineStartsWith) {
+  const auto line = parse(Arguments{"--memory", "4096", "--kernel-fd", "3", "--memory-weight", "9"});
+  ASSERT_TRUE(line);
+  EXPECT_EQ(line->dynamic_memory->minimum, 4096u);
+  EXPECT_EQ(line->dynamic_memory->maximum, 4096u);
+}
+
 TEST(CommandLine, AnArgumentMayLookLikeAnOption) {
   CommandLine line;
   line.memory_size = 1 << 20;
@@ -57,6 +78,11 @@ TEST(CommandLine, SaysWhatIsWrong) {
   EXPECT_EQ(error_of({"--on-reset", "x"}), "--on-reset 'x' is none of exit, restart");
   EXPECT_EQ(error_of({"--debug-exit", "--debug-exit"}), "--debug-exit is given twice");
   EXPECT_EQ(error_of({"kernel"}), "unknown option 'kernel'");
+  EXPECT_EQ(error_of({"--vmbus", "--no-vmbus"}), "--vmbus and --no-vmbus contradict each other");
+  EXPECT_EQ(error_of({"--memory-buffer", "2001"}), "--memory-buffer '2001' is not a number from 0 to 2000");
+  EXPECT_EQ(error_of({"--memory-weight", "10001"}), "--memory-weight '10001' is not a number from 0 to 10000");
+  EXPECT_EQ(error_of({"--memory-speed", "1"}), "unknown option '--memory-speed'");
+  EXPECT_TRUE(error_of({"--integration", "x"}).starts_with("--integration: 'x' is no integration service"));
 }
 
 TEST(Ending, HasAStatusForEachWord) {

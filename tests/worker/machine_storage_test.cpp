@@ -90,6 +90,77 @@ class MachineStorageTest : public testing::Test {
   vsp::storage::StorageDriver driver{fake, [this] { run_host(); }};
 };
 
+TEST_F(MachineStorageTest, ADiskGrowsWhileTheGuestUsesIt) {
+  ASSERT_TRUE(units.add(fake.bus()));
+  make_raw("disk.raw", kMiB);
+  ASSERT_TRUE(storage->attach(disk({"disk.raw"})));
+  connect();
+  driver.initialize();
+  driver.take_announcement();
+  driver.write(write_10(2047, 1), Bytes(512, 7));
+  EXPECT_EQ(driver.read(read_10(4000, 1), 512)->srb(), SrbStatus::Error) << "there is nothing yet";
+  ASSERT_TRUE(storage->grow(0, 4 * kMiB, true));
+  EXPECT_EQ(std::filesystem::file_size(path("disk.raw")), 4 * kMiB);
+  run_host();
+  EXPECT_TRUE(driver.take_announcement()) << "the guest shall look again";
+  // It is told so with its next command, and then finds the rest.
+  const auto told = driver.read(read_10(4000, 1), 512);
+  ASSERT_TRUE(told && told->has_sense());
+  EXPECT_EQ(told->sense(), 0x062a09u);
+  driver.set_data(Bytes(512, 9));
+  EXPECT_EQ(driver.read(read_10(4000, 1), 512)->srb(), SrbStatus::Success);
+  EXPECT_EQ(driver.data(512), Bytes(512, 0));
+  driver.read(read_10(2047, 1), 512);
+  EXPECT_EQ(driver.data(512), Bytes(512, 7)) << "what was there is there";
+}
+
+TEST_F(MachineStorageTest, WhatCannotGrowSaysWhy) {
+  const auto error = [&](std::uint8_t number, std::uint64_t size) {
+    auto grown = storage->grow(number, size, false);
+    return grown ? "" : grown.error().message();
+  };
+  make_raw("disk.raw", kMiB);
+  ASSERT_TRUE(storage->attach(disk({"disk.raw"})));
+  DiskOption empty_drive{.kind = "dvd"};
+  empty_drive.number = 2;
+  ASSERT_TRUE(storage->attach(DiskAttachment(empty_drive)));
+  EXPECT_EQ(error(9, kMiB), "there is no disk 9");
+  EXPECT_EQ(error(2, kMiB), "number 2 is a DVD drive");
+  EXPECT_EQ(error(0, kMiB - 512),
+            "'" + path("disk.raw") + "' has 1048576 bytes, and a disk that a guest uses cannot lose any");
+  EXPECT_EQ(error(0, kMiB + 1), "a disk of 1048577 bytes does not end with a block of 512");
+  EXPECT_EQ(error(0, kMiB), "");
+  EXPECT_EQ(std::filesystem::file_size(path("disk.raw")), kMiB);
+}
+
+TEST_F(MachineStorageTest, AVhdxGrowsToo) {
+  ASSERT_TRUE(units.add(fake.bus()));
+  {
+    auto ring = *disk::Ring::create();
+    disk::HostStore store(*ring);
+    disk::NewImage image;
+    image.path = path("disk.vhdx");
+    image.size = 8 * kMiB;
+    ASSERT_TRUE(disk::run(disk::create_image(store, image), [&] { ring->wait(); }));
+  }
+  DiskOption option;
+  option.format = "vhdx";
+  ASSERT_TRUE(storage->attach(disk({"disk.vhdx"}, option)));
+  connect();
+  driver.initialize();
+  driver.take_announcement();
+  driver.write(write_10(5, 1), Bytes(512, 7));
+  ASSERT_TRUE(storage->grow(0, 64 * kMiB, true));
+  run_host();
+  driver.take_announcement();
+  driver.read(read_10(5, 1), 512);  // which tells it
+  driver.write(write_10(100'000, 1), Bytes(512, 8));
+  driver.read(read_10(100'000, 1), 512);
+  EXPECT_EQ(driver.data(512), Bytes(512, 8));
+  driver.read(read_10(5, 1), 512);
+  EXPECT_EQ(driver.data(512), Bytes(512, 7));
+}
+
 TEST_F(MachineStorageTest, WhatAGuestWritesIsInTheFile) {
   ASSERT_TRUE(units.add(fake.bus()));
   make_raw("disk.raw", kMiB);

@@ -270,6 +270,79 @@ TEST_F(MachineTest, SaysWhyItCannotBeMade) {
             "cannot load '" + path + "': the kernel is neither a Linux bzImage nor a Multiboot image");
 }
 
+TEST_F(MachineTest, ThereIsAVmbusWhereTheEngineCan) {
+  create(settings());
+  EXPECT_EQ(machine_->integration(), nullptr);
+  FakeEngine engine(guest_, {.name = "fake", .maximum_vps = 64, .tsc_frequency = 1'000'000'000, .synic = true});
+  machine_ = Machine::create(event_loop_, engine, *this, settings()).value();
+  EXPECT_TRUE(guest_->settings().synic);
+  ASSERT_NE(machine_->integration(), nullptr);
+  EXPECT_NE(machine_->integration()->heartbeat(), nullptr);
+  EXPECT_NE(machine_->integration()->file_copy(), nullptr);
+  auto without = settings();
+  without.vmbus = false;
+  machine_ = Machine::create(event_loop_, engine, *this, std::move(without)).value();
+  EXPECT_FALSE(guest_->settings().synic);
+  EXPECT_EQ(machine_->integration(), nullptr);
+  machine_.reset();
+}
+
+TEST_F(MachineTest, EachIntegrationServiceCanBeSwitchedOff) {
+  FakeEngine engine(guest_, {.name = "fake", .maximum_vps = 64, .tsc_frequency = 1'000'000'000, .synic = true});
+  for (unsigned off = 0; off < 6; ++off) {
+    auto chosen = settings();
+    IntegrationChoice& choice = chosen.integration;
+    bool* const all[] = {&choice.heartbeat,          &choice.shutdown,        &choice.time_synchronization,
+                         &choice.key_value_exchange, &choice.volume_snapshot, &choice.file_copy};
+    *all[off] = false;
+    machine_ = Machine::create(event_loop_, engine, *this, std::move(chosen)).value();
+    auto& services = *machine_->integration();
+    EXPECT_EQ(services.heartbeat() == nullptr, off == 0);
+    EXPECT_EQ(services.shutdown() == nullptr, off == 1);
+    EXPECT_EQ(services.key_value_exchange() == nullptr, off == 3);
+    EXPECT_EQ(services.volume_snapshot() == nullptr, off == 4);
+    EXPECT_EQ(services.file_copy() == nullptr, off == 5);
+    state::Inspection node;
+    machine_->inspect(node);
+    unsigned offered = 0;
+    for (const auto& [name, child] : node.children()) {
+      offered += name == "heartbeat" || name == "shutdown" || name == "time-synchronization" ||
+                 name == "key-value-exchange" || name == "volume-snapshot" || name == "file-copy";
+    }
+    EXPECT_EQ(offered, 5u);
+    machine_.reset();
+  }
+}
+
+TEST_F(MachineTest, DynamicMemoryNeedsAnEngineThatTakesMemory) {
+  Capabilities capabilities{.name = "fake", .maximum_vps = 64, .tsc_frequency = 1'000'000'000, .synic = true};
+  FakeEngine cannot(guest_, capabilities);
+  const auto dynamic = [this](std::uint64_t minimum, std::uint64_t maximum) {
+    auto chosen = settings();
+    chosen.dynamic_memory = DynamicMemorySettings{.minimum = minimum, .maximum = maximum};
+    return chosen;
+  };
+  const auto error_with = [&](Engine& engine, MachineSettings chosen) {
+    auto made = Machine::create(event_loop_, engine, *this, std::move(chosen));
+    return made ? "" : made.error().message();
+  };
+  EXPECT_EQ(error_with(cannot, dynamic(8 << 20, 64 << 20)),
+            "dynamic memory needs an engine that can take memory back from a guest, which the fake engine cannot");
+  capabilities.takes_memory = true;
+  FakeEngine can(guest_, capabilities);
+  EXPECT_EQ(error_with(can, dynamic((8 << 20) + 4096, 64 << 20)),
+            "the sizes of dynamic memory must be multiples of 2 MiB");
+  EXPECT_EQ(error_with(can, dynamic(8 << 20, 8 << 20)), "the most memory is less than that at the start");
+  EXPECT_EQ(error_with(can, dynamic(32 << 20, 64 << 20)),
+            "the least memory, 32 MiB, must be more than 0 and no more than the 16 MiB at the start");
+  machine_ = Machine::create(event_loop_, can, *this, dynamic(8 << 20, 64 << 20)).value();
+  EXPECT_TRUE(guest_->settings().memory_changes);
+  EXPECT_NE(machine_->dynamic_memory(), nullptr);
+  EXPECT_TRUE(guest_->has_page(0));
+  EXPECT_FALSE(guest_->has_page(128 << 20)) << "room for more, which it does not begin with";
+  machine_.reset();
+}
+
 TEST_F(MachineTest, ShowsTheStateOfAllUnits) {
   create(settings());
   state::Inspection node;

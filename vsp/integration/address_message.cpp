@@ -164,9 +164,23 @@ Result<Bytes> binary_message(KeyValueOperation operation, const std::u16string& 
   return Bytes(bytes.begin(), bytes.end());
 }
 
+/// As guests have it and compare it letter by letter: MAC addresses in capitals, GUIDs in braces and small letters.
+std::string adapter_of(std::string_view text) {
+  std::string name(text);
+  const auto each_letter = [&](auto change) { std::ranges::transform(name, name.begin(), change); };
+  const auto dashes = std::ranges::count(name, '-');
+  if (std::ranges::count(name, ':') == 5 && name.size() == 17) {
+    each_letter([](char c) { return c >= 'a' && c <= 'z' ? static_cast<char>(c - 'a' + 'A') : c; });
+  } else if (dashes == 4 && (name.size() == 36 || name.size() == 38)) {
+    each_letter([](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; });
+    if (name.size() == 36) name = "{" + name + "}";
+  }
+  return name;
+}
+
 Result<Bytes> message(KeyValueOperation operation, const Versions& versions, std::string_view adapter,
                       const GuestAddresses& wanted) {
-  const auto name = to_utf16(adapter, kAdapterIdSize / 2 - 1, "adapter's name");
+  const auto name = to_utf16(adapter_of(adapter), kAdapterIdSize / 2 - 1, "adapter's name");
   if (!name) return std::unexpected(name.error());
   return versions.message >= kFirstWithBytes ? binary_message(operation, *name, wanted)
                                              : text_message(operation, *name, wanted);
@@ -204,9 +218,11 @@ std::optional<GuestAddresses> parse_binary(std::span<const std::uint8_t> body) {
 std::optional<GuestAddresses> parse_text(std::span<const std::uint8_t> body) {
   const auto message = front_of<AddressTextMessage>(body);
   if (!message) return std::nullopt;
+  auto subnets = split(to_utf8(message->subnets));
+  for (auto& subnet : subnets) subnet.erase(0, subnet.starts_with('/') ? 1 : 0);  // how Linux writes prefix lengths
   return GuestAddresses{.dhcp = message->dhcp != 0,
                         .addresses = split(to_utf8(message->addresses)),
-                        .subnets = split(to_utf8(message->subnets)),
+                        .subnets = std::move(subnets),
                         .gateways = split(to_utf8(message->gateways)),
                         .dns_servers = split(to_utf8(message->dns_servers))};
 }

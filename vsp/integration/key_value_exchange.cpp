@@ -150,14 +150,29 @@ void KeyValueExchange::remove(KeyValuePool pool, std::string_view key, Done<> do
 }
 
 void KeyValueExchange::get(KeyValuePool pool, std::string_view key, Done<std::optional<std::string>> done) {
-  add({.message = [pool, key = std::string(key)] { return get_message(pool, key); },
-       .take = [done = std::move(done)](Result<Answer> answer) -> Result<Next> {
+  // Linux's daemon finds the key and leaves its value out: an empty value is looked up among all items of the pool.
+  struct Walk {
+    std::string key;
+    bool began = false;
+    std::uint32_t index = 0;
+  };
+  auto walk = std::make_shared<Walk>(Walk{.key = std::string(key)});
+  add({.message = [pool, walk]() -> Result<Bytes> {
+         return walk->began ? enumerate_message(pool, walk->index) : get_message(pool, walk->key);
+       },
+       .take = [walk, done = std::move(done)](Result<Answer> answer) -> Result<Next> {
          if (!answer) return done(std::unexpected(answer.error())), Next::Finished;
-         if (is_absent(answer->status)) return done(std::nullopt), Next::Finished;
+         if (is_absent(answer->status)) {
+           return done(walk->began ? std::optional<std::string>("") : std::nullopt), Next::Finished;
+         }
          if (answer->status != Status::Ok) return done(std::unexpected(refusal(answer->status))), Next::Finished;
-         auto item = parse_get_answer(answer->body);
+         auto item = walk->began ? parse_enumerate_answer(answer->body) : parse_get_answer(answer->body);
          if (!item) return done(std::unexpected(kSenseless)), std::unexpected(kSenseless);
-         return done(std::move(item->value)), Next::Finished;
+         const bool found = walk->began ? item->key == walk->key : !item->value.empty();
+         if (found) return done(std::move(item->value)), Next::Finished;
+         walk->index += std::exchange(walk->began, true) ? 1 : 0;
+         if (walk->index < kMaximumItems) return Next::AskAgain;
+         return done(std::string()), Next::Finished;
        }});
 }
 

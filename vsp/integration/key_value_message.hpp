@@ -37,7 +37,7 @@ Result<Bytes> get_message(KeyValuePool pool, std::string_view key);
 Result<Bytes> set_message(KeyValuePool pool, std::string_view key, std::string_view value);
 Result<Bytes> delete_message(KeyValuePool pool, std::string_view key);
 Bytes enumerate_message(KeyValuePool pool, std::uint32_t index);
-/// `adapter` is the adapter's MAC address or instance, as the guest knows it.
+/// `adapter` is the adapter's MAC address or instance (a GUID), in any spelling, or another name that the guest knows.
 Result<Bytes> get_addresses_message(const Versions& versions, std::string_view adapter);
 Result<Bytes> set_addresses_message(const Versions& versions, std::string_view adapter, const GuestAddresses& wanted);
 

@@ -17,17 +17,6 @@ namespace {
 
 constexpr std::array<Version, 2> kFrameworkVersions = {Version{3, 0}, Version{1, 0}};
 
-std::string_view word(Phase phase) {
-  switch (phase) {
-    case Phase::Closed: return "closed";
-    case Phase::Opened: return "opened";
-    case Phase::Negotiating: return "negotiating";
-    case Phase::Incompatible: return "incompatible";
-    case Phase::Ready: break;
-  }
-  return "ready";
-}
-
 std::string to_text(const Version& version) { return fmt::format("{}.{}", version.major, version.minor); }
 
 std::uint64_t to_number(const Version& version) { return std::uint64_t{version.major} << 16 | version.minor; }
@@ -37,6 +26,17 @@ Version to_version(std::uint64_t number) {
 }
 
 }  // namespace
+
+std::string_view to_text(Phase phase) {
+  switch (phase) {
+    case Phase::Closed: return "closed";
+    case Phase::Opened: return "opened";
+    case Phase::Negotiating: return "negotiating";
+    case Phase::Incompatible: return "incompatible";
+    case Phase::Ready: break;
+  }
+  return "ready";
+}
 
 Service::Service(const Profile& profile, state::Clock& clock)
     : profile_(profile),
@@ -91,7 +91,8 @@ void Service::start() {
 
 void Service::reset() {
   if (phase_ != Phase::Closed) close_conversation();
-  answers_ = silences_ = unexpected_ = malformed_ = 0;
+  answers_ = 0;
+  faults_ = {};
   last_fault_.clear();
 }
 
@@ -114,7 +115,7 @@ void Service::take_message(const Message& message) {
                         message.header.transaction == outstanding_->transaction &&
                         (message.header.flags & MessageFlags::kResponse) != 0;
   if (!expected) {
-    ++unexpected_;
+    ++faults_.unexpected;
     return;
   }
   ++answers_;
@@ -138,7 +139,7 @@ void Service::take_choice(const Message& message) {
 }
 
 void Service::malformed(std::string why) {
-  ++malformed_;
+  ++faults_.malformed;
   last_fault_ = std::move(why);
 }
 
@@ -183,7 +184,7 @@ void Service::time_passed() {
   if (phase_ == Phase::Opened) return negotiate();
   if (!outstanding_) return;
   outstanding_.reset();
-  ++silences_;
+  ++faults_.unanswered;
   on_silence();
 }
 
@@ -227,16 +228,16 @@ Result<> Service::restore(const state::SavedUnit& saved) {
 }
 
 void Service::inspect(state::Inspection& node) const {
-  node.value("phase", word(phase_));
+  node.value("phase", integration::to_text(phase_));
   if (phase_ == Phase::Ready) {
     node.value("framework-version", to_text(versions_.framework));
     node.value("message-version", to_text(versions_.message));
   }
   node.value("request-under-way", outstanding_.has_value());
   node.value("answers", answers_);
-  node.value("unanswered-requests", silences_);
-  node.value("unexpected-messages", unexpected_);
-  node.value("malformed-messages", malformed_);
+  node.value("unanswered-requests", faults_.unanswered);
+  node.value("unexpected-messages", faults_.unexpected);
+  node.value("malformed-messages", faults_.malformed);
   if (!last_fault_.empty()) node.value("last-fault", last_fault_);
   inspect_more(node);
 }

@@ -50,6 +50,15 @@ struct Profile {
 };
 
 enum class Phase : std::uint8_t { Closed, Opened, Negotiating, Incompatible, Ready };
+/// "closed", "opened", "negotiating", "incompatible", "ready".
+std::string_view to_text(Phase phase);
+
+/// What a guest did wrong since power-on.
+struct Faults {
+  std::uint64_t unanswered = 0;  // requests
+  std::uint64_t unexpected = 0;  // messages that answer nothing: replays, or too late
+  std::uint64_t malformed = 0;
+};
 
 class Service : public vmbus::ChannelProvider, public state::StateUnit {
  public:
@@ -62,6 +71,7 @@ class Service : public vmbus::ChannelProvider, public state::StateUnit {
   /// Ready, and no request is under way.
   bool is_idle() const { return phase_ == Phase::Ready && !outstanding_; }
   const Versions& versions() const { return versions_; }
+  const Faults& faults() const { return faults_; }
 
   // vmbus::ChannelProvider
   std::size_t completion_size() const final { return 0; }
@@ -134,9 +144,7 @@ class Service : public vmbus::ChannelProvider, public state::StateUnit {
 
   // What people want to know of a guest that misbehaves.
   std::uint64_t answers_ = 0;
-  std::uint64_t silences_ = 0;
-  std::uint64_t unexpected_ = 0;
-  std::uint64_t malformed_ = 0;
+  Faults faults_;
   std::string last_fault_;
 };
 

@@ -11,6 +11,7 @@ using namespace std::chrono_literals;
 namespace {
 
 constexpr state::Nanoseconds kInterval = 5s;
+constexpr state::Nanoseconds kLimit = 4s;  // before the next message, which is then an order again
 constexpr state::Nanoseconds kLargestDrift = 500ms;
 constexpr Version kFirstWithReference{4, 0};
 constexpr std::array<Version, 3> kVersions = {kFirstWithReference, Version{3, 0}, Version{1, 0}};
@@ -52,11 +53,11 @@ void TimeSynchronization::tell() {
                              .leap_indicator = 0,
                              .stratum = 0,
                              .reserved = {}};
-    told = request(bytes_of(body), kInterval);
+    told = request(bytes_of(body), kLimit);
   } else {
     const TimeBefore4_0 body{
         .host_time = host_time, .guest_time = 0, .round_trip_time = 0, .flags = flags, .reserved = {}};
-    told = request(bytes_of(body), kInterval);
+    told = request(bytes_of(body), kLimit);
   }
   // A guest that takes no messages just now is told later.
   if (!told) return;

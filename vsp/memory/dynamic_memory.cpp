@@ -27,7 +27,7 @@ constexpr Pages kLargePage = 512;                 // guests balloon in 2 MiB
 constexpr Pages kSmallestSurplus = 16 * 256;      // 16 MiB: less is not worth the trouble
 constexpr Pages kLargestBalloonStep = 512 * 256;  // 512 MiB
 constexpr Pages kHotAddStep = 32 * 256;           // 32 MiB
-constexpr Pages kLargestHotAdd = 1024 * 256;      // 1 GiB
+constexpr Pages kLargestHotAdd = 256 * 256;       // 256 MiB
 constexpr std::size_t kRangesInMessage = (kMaximumMessageSize - sizeof(UnballoonRequest)) / sizeof(PageRange);
 
 Header header(MessageType type, std::size_t size, std::uint32_t transaction) {
@@ -227,7 +227,7 @@ void DynamicMemory::take_hot_added(std::span<const std::uint8_t> message) {
   if (!response) return refuse("a hot-add response that is cut short");
   if (operation_ != Operation::HotAdd) return refuse("memory added that was not offered");
   if (response->page_count > asked_) return refuse("more memory added than was offered");
-  account_.add(response->page_count);
+  account_.take_back_added(asked_ - response->page_count);
   if (response->page_count == 0) {
     if (response->result != 0) guest_hot_adds_ = false;  // it says that it never will
     not_before_ = clock_.now() + kAfterFailure;
@@ -300,7 +300,7 @@ void DynamicMemory::return_pages(Pages count) {
   std::uint64_t from = 0;
   while (count > 0 && runs.size() < kRangesInMessage) {
     const auto run = account_.next_ballooned(from, std::min(count, kMaximumRangePages));
-    if (!run) break;
+    if (!run || !account_.give_back(*run)) break;
     runs.push_back(*run);
     const auto range = page_range(run->first, run->count);
     const auto bytes = bytes_of(range);
@@ -312,18 +312,18 @@ void DynamicMemory::return_pages(Pages count) {
                                  .flags = 0,
                                  .range_count = static_cast<std::uint32_t>(runs.size())};
   std::memcpy(message.data(), &request, sizeof request);
-  if (!send(message)) return;
-  // From here on they are the guest's; it may use them before it says so.
-  for (const auto& run : runs) account_.give_back(run);
-  begin(Operation::Unballoon, 0);
+  if (runs.empty()) return;
+  if (send(message)) return begin(Operation::Unballoon, 0);
+  for (const auto& run : runs) static_cast<void>(account_.take(run));
 }
 
 void DynamicMemory::hot_add(Pages count) {
   const auto run = account_.next_to_add(std::min(count, kMaximumRangePages));
-  if (!run) return;
+  if (!run || !account_.add(*run)) return;
   const HotAddRequest request{.header = header(MessageType::HotAddRequest, sizeof(HotAddRequest), next_transaction()),
                               .memory = page_range(run->first, run->count)};
-  if (send(bytes_of(request))) begin(Operation::HotAdd, run->count);
+  if (send(bytes_of(request))) return begin(Operation::HotAdd, run->count);
+  account_.take_back_added(run->count);
 }
 
 state::SavedUnit DynamicMemory::save() const {

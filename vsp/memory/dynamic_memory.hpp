@@ -48,6 +48,8 @@ class DynamicMemory final : public vmbus::ChannelProvider, public state::StateUn
   std::optional<Pages> target() const;
   /// "no driver", "waiting for a report", "ok", "asked for pages", ..., "does not answer".
   std::string_view status() const;
+  /// Messages that made no sense, or claimed what is not so.
+  std::uint64_t refused() const { return refused_; }
 
   // vmbus::ChannelProvider
   std::size_t completion_size() const override { return 0; }

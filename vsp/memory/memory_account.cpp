@@ -70,10 +70,34 @@ std::optional<PageRun> MemoryAccount::next_to_add(Pages wanted) const {
   return next && next->count > 0 ? next : std::nullopt;
 }
 
+bool MemoryAccount::give_back(const PageRun& run) {
+  if (!port_.provide(run)) return false;
+  ballooned_.remove(run);
+  return true;
+}
+
+bool MemoryAccount::add(const PageRun& run) {
+  if (!port_.provide(run)) return false;
+  added_ += run.count;
+  return true;
+}
+
+void MemoryAccount::take_back_added(Pages count) {
+  added_ -= count;
+  // What was added last is one run, and what can be added begins with it.
+  if (const auto run = next_to_add(count)) port_.release(*run);
+}
+
+void MemoryAccount::forget_balloon() {
+  for (auto run = ballooned_.next_run(0, UINT64_MAX); run; run = ballooned_.next_run(run->first, UINT64_MAX)) {
+    if (!give_back(*run)) return;
+  }
+}
+
 Pages MemoryAccount::sweep(const PageRun& run) {
-  const Pages resident = port_.resident(run);
-  if (resident > 0) port_.release(run);
-  return resident;
+  const Pages used = port_.used_again(run);
+  if (used > 0) port_.release(run);
+  return used;
 }
 
 Pages MemoryAccount::sweep() {
@@ -90,6 +114,20 @@ void MemoryAccount::reset() {
   ballooned_.clear();
   added_ = 0;
   each_addable([&](const PageRun& run) { sweep(run); });
+}
+
+void MemoryAccount::apply() {
+  Pages added = added_;
+  for (const auto& whole : more_) {
+    const PageRun run{.first = whole.first, .count = std::min(added, whole.count)};
+    added -= run.count;
+    // If the host has none, the guest finds that out: it has been given these before.
+    if (run.count > 0) static_cast<void>(port_.provide(run));
+  }
+  for (auto run = ballooned_.next_run(0, UINT64_MAX); run;
+       run = ballooned_.next_run(run->first + run->count, UINT64_MAX)) {
+    port_.release(*run);
+  }
 }
 
 void MemoryAccount::save(state::SavedUnit& unit) const {
@@ -114,7 +152,7 @@ std::function<void()> MemoryAccount::read(state::SavedReader& reader) {
       const PageRun run{.first = page, .count = 1};
       if ((bytes[page / 8] >> page % 8 & 1) != 0 && is_given(run)) ballooned_.add(run);
     }
-    sweep();
+    apply();
   };
 }
 

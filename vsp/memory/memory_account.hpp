@@ -7,8 +7,9 @@
 //               host's                           host's
 //
 // What the guest says it has given up is checked here: only pages that it has, once, count. Pages that are the host's
-// are taken out of the machine's memory for good: should the guest touch them all the same, it finds zeros, and they are
-// taken again at the next look.
+// are taken out of the machine's memory for good: should the guest touch them all the same, it finds nothing of its own there,
+// and they are taken again at the next look. Pages are the guest's from the moment in which it is offered them, for it uses
+// them before it says so.
 #pragma once
 
 #include <functional>
@@ -26,10 +27,12 @@ namespace bulkhead::vsp::memory {
 class MemoryPort {
  public:
   virtual ~MemoryPort() = default;
-  /// The pages' memory is the host's again; the guest finds zeros in them.
+  /// The pages' memory is the host's again.
   virtual void release(const PageRun& run) = 0;
-  /// Pages of the run that take memory of the host.
-  virtual Pages resident(const PageRun& run) const = 0;
+  /// The pages, which were released or never given, are the guest's. False: the host has no memory for them.
+  virtual bool provide(const PageRun& run) = 0;
+  /// Of released pages, those that take memory of the host because the guest has used them.
+  virtual Pages used_again(const PageRun& run) const = 0;
   virtual HostMemory host() const = 0;
 };
 
@@ -52,17 +55,19 @@ class MemoryAccount {
   std::optional<PageRun> next_ballooned(std::uint64_t from, Pages longest) const {
     return ballooned_.next_run(from, longest);
   }
-  /// The guest gets the run back, which is ballooned.
-  void give_back(const PageRun& run) { ballooned_.remove(run); }
+  /// The guest gets the run back, which is ballooned. False: the host has no memory for it.
+  bool give_back(const PageRun& run);
   /// Of what can be added, the next pages in one run, at most `wanted`.
   std::optional<PageRun> next_to_add(Pages wanted) const;
-  /// The guest has added so many of them.
-  void add(Pages count) { added_ += count; }
+  /// These are the guest's now; they are what next_to_add gave. False: the host has no memory for them.
+  bool add(const PageRun& run);
+  /// The guest did not want the last `count` of what was added last.
+  void take_back_added(Pages count);
 
   /// Takes the host's pages that the guest has touched; how many they were.
   Pages sweep();
-  /// The guest has all that is its own again: it has forgotten what it had given up.
-  void forget_balloon() { ballooned_.clear(); }
+  /// The guest has all that is its own again, as far as the host has memory for it: it has forgotten what it had given up.
+  void forget_balloon();
   /// As at power-on; what was added is released.
   void reset();
 
@@ -73,6 +78,8 @@ class MemoryAccount {
  private:
   bool is_given(const PageRun& run) const;
   Pages sweep(const PageRun& run);
+  /// Makes memory as it is at power-on into what the books say.
+  void apply();
   /// Calls the function with each run of what can still be added.
   template <typename Function>
   void each_addable(Function function) const;

@@ -3,9 +3,13 @@
 // The commands of a disk. What INQUIRY says of it is in disk_unit_pages.cpp.
 #include "vsp/storage/disk_unit.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <bit>
 #include <cerrno>
+
+#include "disk/operation/change.hpp"
 
 namespace bulkhead::vsp::storage {
 namespace {
@@ -58,6 +62,18 @@ DiskUnit::DiskUnit(std::unique_ptr<disk::Disk> disk, disk::Guid identity, bool r
       write_protected_(read_only || !disk_->properties().writable) {}
 
 disk::Task<Result<>> DiskUnit::close() { return disk_->close(); }
+
+disk::Task<Result<>> DiskUnit::grow(std::uint64_t size) {
+  if (write_protected_) co_return fail(fmt::format("'{}' is read-only", name()));
+  const std::uint64_t now = disk_->properties().size;
+  if (size < now) {
+    co_return fail(fmt::format("'{}' has {} bytes, and a disk that a guest uses cannot lose any", name(), now));
+  }
+  if (size % block_size() != 0) {
+    co_return fail(fmt::format("a disk of {} bytes does not end with a block of {}", size, block_size()));
+  }
+  co_return co_await disk::resize_disk(*disk_, size);
+}
 
 bool DiskUnit::holds(Extent extent) const {
   return extent.first <= block_count() && extent.count <= block_count() - extent.first;

@@ -27,6 +27,9 @@ class DiskUnit final : public LogicalUnit {
   std::uint64_t bytes_moved(const ScsiCommand& command) const override;
   disk::Task<Result<>> close() override;
   const std::string& name() const override { return disk_->name(); }
+  /// Makes the disk larger; no command of it is under way. Errors: it is write-protected, would become smaller, or would not
+  /// end with a whole block; those of the image.
+  disk::Task<Result<>> grow(std::uint64_t size);
 
  private:
   /// Blocks that a command is about.

@@ -2,6 +2,9 @@
 #include "worker/control/arguments.hpp"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
 
 namespace bulkhead::worker::control {
 
@@ -34,6 +37,22 @@ std::uint64_t Arguments::number(std::string_view name, std::uint64_t otherwise) 
   if (value->is_number_unsigned()) return value->get<std::uint64_t>();
   complain(fmt::format("\"{}\" is not a whole number", name));
   return 0;
+}
+
+std::uint64_t Arguments::number_up_to(std::string_view name, std::uint64_t maximum) {
+  if (!has(name)) complain(fmt::format("\"{}\" is missing", name));
+  const std::uint64_t value = number(name, 0);
+  if (value > maximum) complain(fmt::format("\"{}\" is more than {}", name, maximum));
+  return value;
+}
+
+std::string Arguments::choice(std::string_view name, std::string_view otherwise,
+                              std::initializer_list<std::string_view> choices) {
+  std::string value = text(name, otherwise);
+  if (std::ranges::find(choices, value) == choices.end()) {
+    complain(fmt::format("\"{}\" is none of {}", name, fmt::join(choices, ", ")));
+  }
+  return value;
 }
 
 bool Arguments::flag(std::string_view name) {

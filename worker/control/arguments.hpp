@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <initializer_list>
 #include <set>
 #include <string>
 #include <string_view>
@@ -24,6 +25,11 @@ class Arguments {
   std::string text(std::string_view name, std::string_view otherwise);
   /// A whole number from 0 on.
   std::uint64_t number(std::string_view name, std::uint64_t otherwise);
+  /// A whole number that must be there, from 0 to the maximum.
+  std::uint64_t number_up_to(std::string_view name, std::uint64_t maximum);
+  /// One of these texts, or the default.
+  std::string choice(std::string_view name, std::string_view otherwise,
+                     std::initializer_list<std::string_view> choices);
   bool flag(std::string_view name);
   /// A list of texts; empty if it is not there.
   std::vector<std::string> texts(std::string_view name);

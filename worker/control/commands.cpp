@@ -41,6 +41,22 @@ Json guest_facts(const vsp::integration::KeyValueExchange& exchange) {
   return guest;
 }
 
+Json service_facts(IntegrationServices& services) {
+  Json facts = Json::object();
+  services.each([&](const vsp::integration::Service& service) {
+    Json& one = facts[std::string(service.name())];
+    one["phase"] = to_text(service.phase());
+    if (service.phase() == vsp::integration::Phase::Ready) {
+      const auto& version = service.versions().message;
+      one["version"] = fmt::format("{}.{}", version.major, version.minor);
+    }
+    one["unanswered"] = service.faults().unanswered;
+    one["unexpected"] = service.faults().unexpected;
+    one["malformed"] = service.faults().malformed;
+  });
+  return facts;
+}
+
 Json memory_facts(const MachineFacts& facts, const vsp::memory::DynamicMemory* dynamic) {
   if (dynamic == nullptr) return {{"dynamic", false}, {"assigned", facts.memory_size}};
   const auto& limits = dynamic->limits();
@@ -51,7 +67,8 @@ Json memory_facts(const MachineFacts& facts, const vsp::memory::DynamicMemory* d
                  {"minimum", limits.minimum * kPageSize},
                  {"maximum", limits.maximum * kPageSize},
                  {"buffer", limits.buffer_percent},
-                 {"weight", limits.weight}};
+                 {"weight", limits.weight},
+                 {"refused", dynamic->refused()}};
   if (const auto report = dynamic->report()) {
     memory["demand"] = report->demand * kPageSize;
     memory["available"] = report->available * kPageSize;
@@ -80,9 +97,8 @@ const std::map<std::string, Commands::Command, std::less<>>& Commands::table() {
       {"reset", &Commands::reset},
       {"set-memory", &Commands::set_memory},
       {"set-limits", &Commands::set_limits},
-      {"attach-disk", &Commands::disk},
-      {"detach-disk", &Commands::disk},
-      {"resize-disk", &Commands::disk},
+      {"detach-disk", &Commands::detach_disk},
+      {"resize-disk", &Commands::resize_disk},
       {"shutdown", &Commands::shutdown},
       {"kvp-get", &Commands::kvp_get},
       {"kvp-set", &Commands::kvp_set},
@@ -96,10 +112,12 @@ const std::map<std::string, Commands::Command, std::less<>>& Commands::table() {
   return kCommands;
 }
 
-Abandoned Commands::handle(const std::string& what, const Json& request, engine::FileDescriptor file, Reply reply) {
+Abandoned Commands::handle(const std::string& what, const Json& request, Files files, Reply reply) {
   Arguments arguments(request);
   const Reply later = by_event_loop(std::move(reply));
-  if (what == "copy") return copy(arguments, std::move(file), later);
+  // The only ones that use files.
+  if (what == "copy") return copy(arguments, std::move(files), later);
+  if (what == "attach-disk") return attach_disk(arguments, std::move(files), later), nullptr;
   const auto command = table().find(what);
   if (command == table().end()) {
     later(fail(fmt::format("there is no command '{}'", what)));
@@ -137,6 +155,7 @@ void Commands::status(Arguments& arguments, const Reply& reply) {
   if (auto* services = machine_.integration()) {
     if (auto* heartbeat = services->heartbeat()) object["heartbeat"] = to_text(heartbeat->heartbeat());
     if (auto* exchange = services->key_value_exchange()) object["guest"] = guest_facts(*exchange);
+    object["services"] = service_facts(*services);
   }
   object["memory"] = memory_facts(facts, machine_.dynamic_memory());
   reply(std::move(object));
@@ -191,11 +210,5 @@ void Commands::set_memory(Arguments& arguments, const Reply& reply) {
   if (result) result = dynamic->set_limits(limits);
   done(reply)(std::move(result));
 }
-
-void Commands::set_limits(Arguments&, const Reply& reply) {
-  reply(fail(fmt::format("the {} engine has no limits for processors", machine_.facts().engine)));
-}
-
-void Commands::disk(Arguments&, const Reply& reply) { reply(fail("this machine has no disk controller")); }
 
 }  // namespace bulkhead::worker::control

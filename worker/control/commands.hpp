@@ -2,8 +2,9 @@
 //
 // What the requests of the control socket mean: a table of commands, each a function.
 //
-//   commands.cpp         status, inspect, pause, resume, turn-off, reset, set-memory; disks and limits, which are not there
+//   commands.cpp         status, inspect, pause, resume, turn-off, reset, set-memory
 //   guest_commands.cpp   what the guest does: shutdown, key-value exchange, addresses, freeze, thaw
+//   disk_commands.cpp    attach-disk, detach-disk, resize-disk, set-limits
 //   copy_command.cpp     copy
 #pragma once
 
@@ -23,7 +24,7 @@ class Commands final : public RequestHandler {
   Commands(boost::asio::io_context& event_loop, ControlledMachine& machine)
       : event_loop_(event_loop), machine_(machine) {}
 
-  Abandoned handle(const std::string& what, const Json& request, engine::FileDescriptor file, Reply reply) override;
+  Abandoned handle(const std::string& what, const Json& request, Files files, Reply reply) override;
 
  private:
   using Command = void (Commands::*)(Arguments& arguments, const Reply& reply);
@@ -36,8 +37,6 @@ class Commands final : public RequestHandler {
   void turn_off(Arguments& arguments, const Reply& reply);
   void reset(Arguments& arguments, const Reply& reply);
   void set_memory(Arguments& arguments, const Reply& reply);
-  void set_limits(Arguments& arguments, const Reply& reply);
-  void disk(Arguments& arguments, const Reply& reply);
 
   void shutdown(Arguments& arguments, const Reply& reply);
   void kvp_get(Arguments& arguments, const Reply& reply);
@@ -49,7 +48,12 @@ class Commands final : public RequestHandler {
   void freeze(Arguments& arguments, const Reply& reply);
   void thaw(Arguments& arguments, const Reply& reply);
 
-  Abandoned copy(Arguments& arguments, engine::FileDescriptor file, const Reply& reply);
+  void attach_disk(Arguments& arguments, Files files, const Reply& reply);
+  void detach_disk(Arguments& arguments, const Reply& reply);
+  void resize_disk(Arguments& arguments, const Reply& reply);
+  void set_limits(Arguments& arguments, const Reply& reply);
+
+  Abandoned copy(Arguments& arguments, Files files, const Reply& reply);
 
   /// A reply that may be given from any thread and with the machine's lock held: it goes by the event loop.
   Reply by_event_loop(Reply reply);

@@ -75,7 +75,7 @@ class HostFile final : public FileCopySource, public std::enable_shared_from_thi
 
 }  // namespace
 
-Abandoned Commands::copy(Arguments& arguments, engine::FileDescriptor file, const Reply& reply) {
+Abandoned Commands::copy(Arguments& arguments, Files files, const Reply& reply) {
   vsp::integration::FileCopyRequest request{.folder = arguments.text("folder"),
                                             .name = arguments.text("name"),
                                             .overwrite = arguments.flag("overwrite"),
@@ -83,7 +83,8 @@ Abandoned Commands::copy(Arguments& arguments, engine::FileDescriptor file, cons
   const auto refuse = [&](const Error& error) -> Abandoned { return reply(std::unexpected(error)), nullptr; };
   if (auto read = arguments.finish(); !read) return refuse(read.error());
   struct stat status{};
-  if (!file.is_open()) return refuse(Error("the file's descriptor did not come with the request"));
+  if (files.size() != 1) return refuse(Error("one file's descriptor comes with this request"));
+  engine::FileDescriptor& file = files.front();
   if (fstat(file.get(), &status) != 0 || !S_ISREG(status.st_mode)) return refuse(Error("what came is not a file"));
   request.size = static_cast<std::uint64_t>(status.st_size);
 

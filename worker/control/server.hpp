@@ -8,7 +8,7 @@
 //          ◀─ {"event":"heartbeat",…}\n ── broadcast, to those who asked for events
 //
 // Only the user whose machine it is and the superuser are let in. Clients are not trusted beyond that: a line is at most
-// 64 KiB, a request may bring one file descriptor, a client has at most 16 requests under way and 1 MiB of answers that
+// 64 KiB, a request may bring 64 file descriptors, a client has at most 16 requests under way and 1 MiB of answers that
 // it has not read, and there are at most 16 clients. One that goes beyond is told why, where that is possible, and cut
 // off; the machine does not notice.
 #pragma once
@@ -34,12 +34,14 @@ using Reply = std::function<void(Result<Json>)>;
 /// Tells that the client who made a request has gone, while the request is under way.
 using Abandoned = std::function<void()>;
 
+/// What a client has sent along with a request.
+using Files = std::vector<engine::FileDescriptor>;
+
 class RequestHandler {
  public:
   virtual ~RequestHandler() = default;
-  /// A request: an object whose "do" is `what`. `file` is what the client sent along, or none. Returns what is to be
-  /// done if the client goes before the reply; may be null.
-  virtual Abandoned handle(const std::string& what, const Json& request, engine::FileDescriptor file, Reply reply) = 0;
+  /// A request: an object whose "do" is `what`. Returns what is to be done if the client goes before the reply; may be null.
+  virtual Abandoned handle(const std::string& what, const Json& request, Files files, Reply reply) = 0;
 };
 
 class Session;

@@ -14,22 +14,17 @@ namespace bulkhead::worker::control {
 
 namespace {
 
-constexpr int kMaximumFiles = 4;  // that are received at once, of which all but the first are closed
-
-/// Takes the descriptors of a message; the first one counts.
-engine::FileDescriptor take_files(msghdr& message) {
-  engine::FileDescriptor first;
+/// Takes the descriptors of a message.
+void take_files(msghdr& message, Files& files) {
   for (cmsghdr* part = CMSG_FIRSTHDR(&message); part != nullptr; part = CMSG_NXTHDR(&message, part)) {
     if (part->cmsg_level != SOL_SOCKET || part->cmsg_type != SCM_RIGHTS) continue;
     const std::size_t count = (part->cmsg_len - CMSG_LEN(0)) / sizeof(int);
     for (std::size_t index = 0; index < count; ++index) {
       int number = -1;
       std::memcpy(&number, CMSG_DATA(part) + index * sizeof(int), sizeof number);
-      engine::FileDescriptor file(number);
-      if (!first.is_open()) first = std::move(file);
+      files.emplace_back(number);
     }
   }
-  return first;
 }
 
 }  // namespace
@@ -63,7 +58,8 @@ void Session::wait_for_input() {
 
 bool Session::read_some() {
   std::array<char, 16384> bytes;
-  alignas(cmsghdr) std::array<char, CMSG_SPACE(kMaximumFiles * sizeof(int))> control{};
+  // One more than may come, so that too many are seen.
+  alignas(cmsghdr) std::array<char, CMSG_SPACE((kMaximumFiles + 1) * sizeof(int))> control{};
   iovec part{.iov_base = bytes.data(), .iov_len = bytes.size()};
   msghdr message{};
   message.msg_iov = &part;
@@ -72,7 +68,11 @@ bool Session::read_some() {
   message.msg_controllen = control.size();
   const ssize_t count = recvmsg(socket_.native_handle(), &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
   if (count < 0) return errno == EAGAIN || errno == EINTR;
-  if (auto file = take_files(message); file.is_open()) file_ = std::move(file);
+  take_files(message, files_);
+  if (files_.size() > kMaximumFiles) {
+    cut_off(fmt::format("a request brings more than {} files", kMaximumFiles));
+    return false;
+  }
   input_.append(bytes.data(), static_cast<std::size_t>(count));
   return count > 0;
 }
@@ -105,9 +105,8 @@ void Session::take_line(const std::string& line) {
   }
   requests_[number] = nullptr;
   auto abandoned = handler_.handle(
-      what, request, std::move(file_),
+      what, request, std::exchange(files_, {}),
       [self = shared_from_this(), number, id](Result<Json> result) { self->answer(number, id, std::move(result)); });
-  file_ = engine::FileDescriptor();
   if (const auto under_way = requests_.find(number); under_way != requests_.end()) {
     under_way->second = std::move(abandoned);
   }

@@ -18,6 +18,7 @@ class Session : public std::enable_shared_from_this<Session> {
   static constexpr std::size_t kLongestLine = 64 * 1024;
   static constexpr std::size_t kMaximumUnread = 1024 * 1024;
   static constexpr std::size_t kMaximumRequests = 16;
+  static constexpr std::size_t kMaximumFiles = 64;  // of a request: a disk's chain of images
 
   Session(boost::asio::local::stream_protocol::socket socket, RequestHandler& handler);
   ~Session();
@@ -44,7 +45,7 @@ class Session : public std::enable_shared_from_this<Session> {
   boost::asio::local::stream_protocol::socket socket_;
   RequestHandler& handler_;
   std::string input_;
-  engine::FileDescriptor file_;  // that came, for the next request
+  Files files_;  // that came, for the next request
   std::string output_;
   bool waiting_for_room_ = false;
   bool wants_events_ = false;

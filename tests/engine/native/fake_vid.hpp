@@ -35,7 +35,9 @@ struct FakeVidState {
   std::vector<bulkhead_post_message> messages;
   std::vector<bulkhead_signal_event> events;
   SynicStatus synic_status = SynicStatus::Delivered;
-  std::vector<std::uint64_t> mapped;  // guest physical addresses
+  std::vector<std::uint64_t> mapped;                // guest physical addresses, in the order in which they were mapped
+  std::map<std::uint64_t, std::uint64_t> mappings;  // that there are: address and size
+  bool host_is_empty = false;
   std::map<std::uint32_t, std::vector<std::uint8_t>> states;
   std::vector<std::string> reads;  // "registers" and "state", in the order in which they were asked for
   std::set<std::uint64_t> dirty;   // page numbers
@@ -106,8 +108,15 @@ class FakeVidPartition final : public VidPartition {
     state_.initialized = true;
     return {};
   }
-  Result<> map_memory(const VidMemory&, std::uint32_t, std::uint64_t gpa, std::uint64_t) override {
+  Result<> map_memory(const VidMemory&, std::uint32_t, std::uint64_t gpa, std::uint64_t size) override {
     state_.mapped.push_back(gpa);
+    state_.mappings[gpa] = size;
+    return {};
+  }
+  Result<> unmap_memory(std::uint64_t gpa, std::uint64_t size) override {
+    const auto found = state_.mappings.find(gpa);
+    if (found == state_.mappings.end() || found->second != size) return fail("there is no such mapping");
+    state_.mappings.erase(found);
     return {};
   }
   Result<std::unique_ptr<VidProcessor>> create_vp(std::uint32_t) override {
@@ -167,6 +176,7 @@ class FakeVid final : public Vid {
   explicit FakeVid(FakeVidState& state) : state_(state) {}
   Result<bulkhead_information> information() override { return state_.information; }
   Result<std::unique_ptr<VidMemory>> create_memory(std::span<std::uint8_t>, bool) override {
+    if (state_.host_is_empty) return fail("cannot pin memory");
     return std::make_unique<VidMemory>();
   }
   Result<std::unique_ptr<VidPartition>> create_partition(std::uint64_t) override {
