@@ -63,18 +63,33 @@ struct Run {
   const Work& work;
   std::span<std::byte> buffer;
   std::uint64_t next = 0;
+  std::uint64_t end = 0;
+
+  /// All requests; before a flush those that are under way end, and after it the next begin.
+  Task<Result<>> all() {
+    Result<> done;
+    while (done && next < work.count) {
+      end = work.flush_every != 0 ? std::min(work.count, next + work.flush_every) : work.count;
+      TaskGroup workers;
+      for (unsigned i = 0; i < work.depth; ++i) {
+        workers.add(worker());
+      }
+      done = co_await workers.wait();
+      if (done && work.flush_every != 0) {
+        done = co_await disk.flush();
+      }
+    }
+    co_return done;
+  }
 
   Task<Result<>> worker() {
     const bool writes = work.kind == "write";
     const auto places = disk.properties().size / work.size * work.size;
     const auto stride = work.stride != 0 ? work.stride : work.size;
-    while (next < work.count) {
+    while (next < end) {
       const auto number = next++;
       const auto offset = number * stride % places;
       auto done = writes ? co_await write_bytes(disk, offset, buffer) : co_await read_bytes(disk, offset, buffer);
-      if (done && work.flush_every != 0 && (number + 1) % work.flush_every == 0) {
-        done = co_await disk.flush();
-      }
       if (!done) {
         co_return done;
       }
@@ -114,11 +129,7 @@ Task<Result<>> perform(Ring& ring, const Work& work) {
   const Buffer buffer(work.size);
   const auto start = std::chrono::steady_clock::now();
   Run running{**disk, work, buffer.bytes()};
-  TaskGroup workers;
-  for (unsigned i = 0; i < work.depth; ++i) {
-    workers.add(running.worker());
-  }
-  auto done = co_await workers.wait();
+  auto done = co_await running.all();
   if (done) {
     print_time(start);
     done = co_await (*disk)->close();
