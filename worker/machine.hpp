@@ -50,7 +50,7 @@ struct MachineSettings {
   std::uint64_t memory_size = 0;  // bytes
   std::uint32_t vp_count = 1;
   engine::FileDescriptor kernel;
-  engine::FileDescriptor initrd;    // may be none
+  engine::FileDescriptor initrd;         // may be none
   engine::FileDescriptor bios = {};      // may be none: the kernel is entered directly
   engine::FileDescriptor boot_rom = {};  // with a BIOS
   std::string kernel_arguments;

@@ -43,8 +43,8 @@ Result<std::vector<engine::RegisterAssignment>> MachineFirmware::load(engine::Gu
     return std::unexpected(error.within(fmt::format("cannot load '{}'", kernel->path())));
   };
   if (configuration == nullptr) {
-    auto entry = firmware::load(memory, kernel->bytes(), initrd.bytes(), files_.kernel_arguments, machine,
-                                &ImageFile::let_go);
+    auto entry =
+        firmware::load(memory, kernel->bytes(), initrd.bytes(), files_.kernel_arguments, machine, &ImageFile::let_go);
     if (!entry) return within(entry.error());
     return std::move(entry->registers);
   }

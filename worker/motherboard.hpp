@@ -46,7 +46,7 @@ struct MotherboardSettings {
   vdev::RtcMemorySizes memory = {};
   bool debug_exit = false;
   engine::GuestMemory* bios_memory = nullptr;  // what a BIOS is told goes there; null: there is no BIOS
-  engine::FileDescriptor com1 = {};  // may be none
+  engine::FileDescriptor com1 = {};            // may be none
   engine::FileDescriptor com2 = {};
 };
 

@@ -20,10 +20,10 @@ class BiosTest : public testing::Test {
     configuration_.emplace(*memory_);
   }
   Result<> load(std::string_view command_line = "quiet") {
-    return load_bios(*memory_, *configuration_,
-                     {.bios = bios_, .boot_rom = boot_rom_, .kernel = kernel_, .initrd = initrd_,
-                      .command_line = command_line},
-                     {.vp_count = 3});
+    return load_bios(
+        *memory_, *configuration_,
+        {.bios = bios_, .boot_rom = boot_rom_, .kernel = kernel_, .initrd = initrd_, .command_line = command_line},
+        {.vp_count = 3});
   }
   Bytes read(std::uint16_t item, std::size_t size) {
     configuration_->write_port(0x510, 2, item);
@@ -73,9 +73,9 @@ TEST_F(BiosTest, GivesTheKernelToTheBootRom) {
   const std::uint64_t setup_size = number(Item::SetupSize, 4);
   ASSERT_EQ(setup_size, 5 * 512u);
   const Bytes setup = read(static_cast<std::uint16_t>(Item::SetupData), setup_size);
-  EXPECT_EQ(get(setup, 0x210, 1), 0xffu);                                    // an unknown loader
-  EXPECT_EQ(get(setup, 0x211, 1), 0x81u);                                    // loaded high, may use its heap
-  EXPECT_EQ(get(setup, 0x228, 4), number(Item::CommandLineAddress, 4));      // where its command line is
+  EXPECT_EQ(get(setup, 0x210, 1), 0xffu);                                // an unknown loader
+  EXPECT_EQ(get(setup, 0x211, 1), 0x81u);                                // loaded high, may use its heap
+  EXPECT_EQ(get(setup, 0x228, 4), number(Item::CommandLineAddress, 4));  // where its command line is
   EXPECT_LT(number(Item::SetupAddress, 4) + 0x200 + get(setup, 0x224, 2), get(setup, 0x228, 4) + 1);
   EXPECT_EQ(number(Item::KernelAddress, 4), kMib);
   EXPECT_EQ(number(Item::KernelSize, 4), 0x10000u);

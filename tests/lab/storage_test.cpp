@@ -159,7 +159,8 @@ TEST_P(Debian, BootsFromADiskOnVmbusAndComesBackWithIt) {
   machine->wait_for("powered off", Seconds(200));
 }
 
-INSTANTIATE_TEST_SUITE_P(Engines, Debian, testing::Values(DebianCase{"native", "6.1"}, DebianCase{"native", "6.12"},
+INSTANTIATE_TEST_SUITE_P(Engines, Debian,
+                         testing::Values(DebianCase{"native", "6.1"}, DebianCase{"native", "6.12"},
                                          DebianCase{"kvm", "6.1"}, DebianCase{"kvm", "6.12"}),
                          [](const auto& instance) {
                            return test_name(instance.param.engine + "Linux" + instance.param.kernel);

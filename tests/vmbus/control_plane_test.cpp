@@ -22,8 +22,8 @@ class ControlPlaneTest : public testing::Test {
 };
 
 TEST_F(ControlPlaneTest, EveryVersionFrom0_13To5_3IsSpoken) {
-  for (const auto version : {Version::V0_13, Version::V1_1, Version::V2_4, Version::V3_0, Version::V4_0, Version::V4_1, Version::V5_0, Version::V5_1,
-                             Version::V5_2, Version::V5_3}) {
+  for (const auto version : {Version::V0_13, Version::V1_1, Version::V2_4, Version::V3_0, Version::V4_0, Version::V4_1,
+                             Version::V5_0, Version::V5_1, Version::V5_2, Version::V5_3}) {
     EXPECT_TRUE(guest.contact(version)) << std::hex << std::to_underlying(version);
     EXPECT_EQ(guest.bus().control_plane().version(), version);
   }
