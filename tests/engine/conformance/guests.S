@@ -560,7 +560,7 @@ GUEST traveller
 	iretq
 END traveller
 
-/* Writes the number of the round to the first and the last word of each page from 1 to 3 MiB, 1500 rounds. */
+/* Writes the number of the round to the first and the last word of each page from 1 to 3 MiB, 500 rounds. */
 GUEST page_rounds
 	xorl	%ecx, %ecx
 1:	movl	$0x100000, %edi
@@ -570,7 +570,7 @@ GUEST page_rounds
 	cmpl	$0x300000, %edi
 	jb	2b
 	incl	%ecx
-	cmpl	$1500, %ecx
+	cmpl	$500, %ecx
 	jb	1b
 	DONE
 END page_rounds
