@@ -57,8 +57,12 @@ enum hv_call_code {
 	HV_CALL_SIGNAL_EVENT_DIRECT = 0xc0,
 	HV_CALL_POST_MESSAGE_DIRECT = 0xc1,
 	HV_CALL_DISPATCH_VP = 0xc2,
+	HV_CALL_GET_GPA_PAGES_ACCESS_STATES = 0xc9,
 	HV_CALL_MAP_VP_STATE_PAGE = 0xe1,
 	HV_CALL_UNMAP_VP_STATE_PAGE = 0xe2,
+	HV_CALL_GET_VP_STATE = 0xe3,
+	HV_CALL_SET_VP_STATE = 0xe4,
+	HV_CALL_GET_VP_CPUID_VALUES = 0xf4,
 	HV_CALL_BULKHEAD_INFORMATION = 0x7f00, /* [Bulkhead] */
 };
 
@@ -108,6 +112,7 @@ enum hv_status {
 #define HV_VP_INDEX_SELF 0xfffffffeu
 
 #define HV_HYPERCALL_FAST (1ull << 16)
+#define HV_HYPERCALL_VARIABLE_HEADER_SHIFT 17 /* its length, in 8 bytes */
 #define HV_HYPERCALL_REP_COUNT_SHIFT 32
 #define HV_HYPERCALL_REP_START_SHIFT 48
 #define HV_HYPERCALL_REP_MASK 0xfffull
@@ -400,6 +405,116 @@ enum hv_vp_state_page_type {
 	HV_VP_STATE_PAGE_INTERCEPT_MESSAGE = 1, /* abi/intercept_message.hpp */
 };
 
+/*
+ * 0xc9 (rep): out: one byte for each page, HV_GPA_PAGE_*, as it was before the call. Codes and layout are known from
+ * public headers; docs/hypercalls.md defines what they mean here.
+ */
+struct hv_get_gpa_pages_access_states {
+	__u64 partition_id;
+	__u64 flags; /* HV_GPA_ACCESS_* */
+	__u64 gpa_base; /* GPA page */
+};
+HV_LAYOUT(struct hv_get_gpa_pages_access_states, 24);
+#define HV_GPA_ACCESS_CLEAR_ACCESSED 1ull
+#define HV_GPA_ACCESS_SET_ACCESSED 2ull
+#define HV_GPA_ACCESS_CLEAR_DIRTY 4ull
+#define HV_GPA_ACCESS_SET_DIRTY 8ull
+#define HV_GPA_PAGE_ACCESSED 1u
+#define HV_GPA_PAGE_DIRTY 2u
+
+/*
+ * 0xe3, 0xe4. As 0xc9, known from public headers. Behind the header, in its variable part: the page of the caller's
+ * that holds the state, or for types that are not in a page, in 0xe4, the state itself.
+ */
+struct hv_vp_state {
+	__u64 partition_id;
+	__u32 vp_index;
+	__u8 vtl; /* must be 0 */
+	__u8 reserved[3];
+	__u32 type; /* enum hv_vp_state_type */
+	__u32 reserved2;
+	__u64 xsave_flags; /* must be 0 */
+	__u64 xsave_states; /* must be 0: all that there are */
+};
+HV_LAYOUT(struct hv_vp_state, 40);
+#define HV_VP_STATE_IN_PAGE 0x80000000u
+enum hv_vp_state_type {
+	HV_VP_STATE_LOCAL_APIC = 0x80000000, /* struct hv_local_interrupt_controller_state */
+	HV_VP_STATE_XSAVE = 0x80000001, /* the XSAVE area in its standard form, HV_PAGE_SIZE bytes */
+	HV_VP_STATE_SYNTHETIC_TIMERS = 4, /* struct hv_synthetic_timers_state */
+};
+
+/* Registers as they read in the mode that the APIC is in. The task priority is a register of its own. */
+struct hv_local_interrupt_controller_state {
+	__u32 apic_id;
+	__u32 apic_version;
+	__u32 apic_ldr;
+	__u32 apic_dfr;
+	__u32 apic_spurious;
+	__u32 apic_isr[8];
+	__u32 apic_tmr[8];
+	__u32 apic_irr[8];
+	__u32 apic_esr;
+	__u32 apic_icr_high;
+	__u32 apic_icr_low;
+	__u32 apic_lvt[6]; /* timer, thermal, performance, LINT0, LINT1, error */
+	__u32 apic_lvt_cmci; /* 0 */
+	__u32 apic_error_status; /* what the next write of ESR makes visible */
+	__u32 apic_initial_count;
+	__u32 apic_counter_value; /* rounded up: 0 only if the timer does not count */
+	__u32 apic_divide_configuration;
+	__u32 apic_remote_read; /* 0 */
+	/* [Bulkhead] What has come to the APIC, or from it, and has not got there yet. */
+	__u32 waiting; /* HV_APIC_WAITING_* */
+	__u8 external_vector; /* the PIC's */
+	__u8 ended_vector; /* level-triggered */
+	__u16 reserved;
+};
+HV_LAYOUT(struct hv_local_interrupt_controller_state, 184);
+#define HV_APIC_WAITING_NMI 1u
+#define HV_APIC_WAITING_EXTERNAL 2u /* an interrupt of the PIC */
+#define HV_APIC_WAITING_ENDED 4u /* the parent is to be told that an interrupt has ended */
+#define HV_APIC_WAITING_ASSIST 8u /* the guest may end the interrupt in service in its VP assist page */
+
+struct hv_synthetic_timer_state {
+	__u32 flags; /* HV_SYNTHETIC_TIMER_* */
+	__u32 reserved;
+	__u64 config; /* as the register */
+	__u64 count; /* as the register */
+	__u64 adjustment; /* [Bulkhead] the reference time at which it expires next; 0: never */
+	__u64 undelivered_expiration_time;
+};
+HV_LAYOUT(struct hv_synthetic_timer_state, 40);
+#define HV_SYNTHETIC_TIMER_UNDELIVERED 1u /* it has expired, and its message found the slot full */
+struct hv_synthetic_timers_state {
+	struct hv_synthetic_timer_state timers[4];
+	__u64 reserved[5];
+};
+HV_LAYOUT(struct hv_synthetic_timers_state, 200);
+
+/* 0xf4 (rep): header, struct hv_cpuid_leaf[]; out: struct hv_cpuid_values[], what the VP's CPUID answers. */
+struct hv_get_vp_cpuid_values {
+	__u64 partition_id;
+	__u32 vp_index;
+	__u32 flags; /* must be HV_CPUID_USE_VP_XFEM | HV_CPUID_APPLY_REGISTERED */
+	__u32 reserved;
+	__u32 padding;
+};
+HV_LAYOUT(struct hv_get_vp_cpuid_values, 24);
+#define HV_CPUID_USE_VP_XFEM 1u
+#define HV_CPUID_APPLY_REGISTERED 2u
+struct hv_cpuid_leaf {
+	__u32 leaf;
+	__u32 subleaf;
+	__u64 xfem; /* must be 0: the VP's */
+	__u64 xss; /* must be 0 */
+};
+HV_LAYOUT(struct hv_cpuid_leaf, 24);
+struct hv_cpuid_values {
+	__u32 eax, ebx, ecx, edx;
+};
+HV_LAYOUT(struct hv_cpuid_values, 16);
+
 /* 0x7f00 out. [Bulkhead] */
 struct hv_bulkhead_information {
 	__u32 abi_level; /* HV_BULKHEAD_ABI_LEVEL */
@@ -414,6 +529,6 @@ struct hv_bulkhead_information {
 	__u64 tsc_frequency; /* Hz */
 };
 HV_LAYOUT(struct hv_bulkhead_information, 64);
-#define HV_BULKHEAD_ABI_LEVEL 2u
+#define HV_BULKHEAD_ABI_LEVEL 3u
 
 #endif

@@ -13,7 +13,7 @@ namespace bulkhead::abi {
 enum class RegisterName : std::uint32_t {
   ExplicitSuspend = 0x0,
   InterceptSuspend = 0x1,
-  InternalActivityState = 0x4,  // bit 0: waiting for SIPI, bit 1: halted
+  InternalActivityState = 0x4,  // bit 0: waiting for SIPI, 1: halted, 2: idle (by the GUEST_IDLE register)
 
   CrashP0 = 0x210,  // what a guest leaves when it crashes
   CrashP4 = 0x214,
@@ -108,6 +108,7 @@ enum class RegisterName : std::uint32_t {
   SpecCtrl = 0x80084,
   TscDeadline = 0x80095,
   TscAdjust = 0x80096,
+  ApicTaskPriority = 0x84808,
 
   GuestOsId = 0x90002,
   VpIndex = 0x90003,
@@ -164,9 +165,10 @@ enum class InterruptionType : std::uint8_t {
 inline constexpr std::uint64_t kInterruptShadow = 1;
 inline constexpr std::uint64_t kNmiMasked = 2;
 
-/// DeliverabilityNotifications: bit 0 NMI, bit 1 interrupt: a message is sent as soon as one could be delivered.
+/// DeliverabilityNotifications: bit 0 NMI, bit 1 interrupt, bits 48-63 SINTs: a message is sent as soon as one could be delivered.
 inline constexpr std::uint64_t kNotifyNmiDeliverable = 1;
 inline constexpr std::uint64_t kNotifyInterruptDeliverable = 2;
+inline constexpr unsigned kNotifySintsShift = 48;
 
 /// The value of a register that is read or written.
 union RegisterValue {

@@ -24,7 +24,7 @@
 #endif
 
 #define BULKHEAD_DEVICE "/dev/bulkhead"
-#define BULKHEAD_VID_VERSION 2
+#define BULKHEAD_VID_VERSION 3
 
 /* On the device. */
 struct bulkhead_information {
@@ -110,8 +110,9 @@ struct bulkhead_signal_event {
 HV_LAYOUT(struct bulkhead_signal_event, 8);
 
 /*
- * Any of the calls 0x44, 0x45, 0x4a, 0x4d, 0x91 for this partition. The driver puts in the partition id, which is the
- * first field of each, and deposits memory and repeats where the hypervisor asks for it. Sizes are at most 4096 bytes.
+ * Any of the calls 0x44, 0x45, 0x4a, 0x4d, 0x91, 0xc9, 0xf4 for this partition. The driver puts in the partition id,
+ * which is the first field of each, and deposits memory and repeats where the hypervisor asks for it. Sizes are at most
+ * 4096 bytes. For a rep call, the last two, `repetitions` is the length of the list.
  */
 struct bulkhead_hypercall {
 	__u16 code;
@@ -119,7 +120,7 @@ struct bulkhead_hypercall {
 	__u32 input_size;
 	__u64 input; /* user address */
 	__u32 output_size;
-	__u32 reserved;
+	__u32 repetitions; /* 0: not a rep call */
 	__u64 output; /* user address, or 0 */
 };
 HV_LAYOUT(struct bulkhead_hypercall, 32);
@@ -134,6 +135,17 @@ struct bulkhead_vp_registers {
 	__u64 assignments; /* user address of struct hv_register_assignment[count] */
 };
 HV_LAYOUT(struct bulkhead_vp_registers, 24);
+
+/* On a VP. Calls 0xe3 and 0xe4. EIO if the hypervisor refuses the state. */
+struct bulkhead_vp_state {
+	__u32 type; /* enum hv_vp_state_type */
+	__u16 status; /* out: enum hv_status */
+	__u16 reserved;
+	__u32 size; /* of a type in a page: HV_PAGE_SIZE at most; of others: that of their structure */
+	__u32 reserved2;
+	__u64 state; /* user address */
+};
+HV_LAYOUT(struct bulkhead_vp_state, 24);
 
 /*
  * RUN_VP runs the VP until one of these, its return value. EINTR: a signal is pending. The message page, and the
@@ -160,5 +172,7 @@ HV_LAYOUT(struct bulkhead_vp_registers, 24);
 #define BULKHEAD_CANCEL_VP _IO(BULKHEAD_IOCTL, 0x21)
 #define BULKHEAD_GET_VP_REGISTERS _IOWR(BULKHEAD_IOCTL, 0x22, struct bulkhead_vp_registers)
 #define BULKHEAD_SET_VP_REGISTERS _IOWR(BULKHEAD_IOCTL, 0x23, struct bulkhead_vp_registers)
+#define BULKHEAD_GET_VP_STATE _IOWR(BULKHEAD_IOCTL, 0x24, struct bulkhead_vp_state)
+#define BULKHEAD_SET_VP_STATE _IOWR(BULKHEAD_IOCTL, 0x25, struct bulkhead_vp_state)
 
 #endif

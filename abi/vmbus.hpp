@@ -21,6 +21,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <utility>
 
 #include "abi/guid.hpp"
 #include "abi/synic.hpp"
@@ -36,6 +37,8 @@ inline constexpr std::uint32_t kMaximumChannelId = kEventFlagsPerSint - 1;
 /// Where a guest posts its messages, and the SINT on which it gets messages and event flags.
 inline constexpr ConnectionId kMessageConnectionBefore5_0{1};
 inline constexpr ConnectionId kMessageConnection{4};
+/// Before 2.4: a signal for all channels, whose numbers are in the interrupt page.
+inline constexpr ConnectionId kSharedEventConnection{2};
 inline constexpr Sint kVmbusSint{2};
 /// Signals of a channel go to this plus the channel's id.
 inline constexpr std::uint32_t kEventConnectionBase = 0x2000;
@@ -44,6 +47,7 @@ inline constexpr VpIndex kNoTargetVp{0xffff'ffff};
 
 /// Major version in the high half, minor in the low one.
 enum class Version : std::uint32_t {
+  V0_13 = 0x0000'000d,
   V1_1 = 0x0001'0001,
   V2_4 = 0x0002'0004,
   V3_0 = 0x0003'0000,
@@ -103,13 +107,19 @@ struct InitiateContact {
   MessageHeader header;
   Version version;
   VpIndex target_vp;
-  // Before 5.0 these eight bytes are the address of a page that no version from 2.4 on uses.
+  // Before 5.0 these eight bytes are the address of the interrupt page, which no version from 2.4 on uses.
   Sint target_sint;
   std::uint8_t target_vtl;
   std::uint16_t reserved;
   std::uint32_t feature_flags;
   std::uint64_t parent_to_child_monitor_page;
   std::uint64_t child_to_parent_monitor_page;
+
+  /// Before 5.0. The page has two halves of a bit for each channel, which its sender sets: first to the guest, then to the host.
+  std::uint64_t interrupt_page() const {
+    return std::to_underlying(target_sint) | std::uint64_t{target_vtl} << 8 | std::uint64_t{reserved} << 16 |
+           std::uint64_t{feature_flags} << 32;
+  }
 };
 static_assert(sizeof(InitiateContact) == 40 && offsetof(InitiateContact, target_sint) == 16);
 

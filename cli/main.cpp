@@ -21,6 +21,10 @@ void add_run(CLI::App& app, RunOptions& options, int& status) {
   run->add_option("--kernel", options.kernel, "A Linux bzImage or a Multiboot 1 ELF image")->required();
   run->add_option("--initrd", options.initrd, "The kernel's initial RAM disk, or its one Multiboot module");
   run->add_option("--cmdline", options.arguments, "The kernel's command line");
+  run->add_option("--firmware", options.firmware,
+                  "What starts the kernel: none (it is entered directly) or bios (SeaBIOS, for real-mode kernels)")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"none", "bios"}));
   run->add_option("--memory", options.memory, "For example 512M or 2G")->capture_default_str();
   run->add_option("--vps", options.vps, "Number of virtual processors")->capture_default_str();
   run->add_option("--console", options.console, "Where the guest's COM1 goes: stdio, none, or file:PATH")

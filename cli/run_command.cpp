@@ -120,6 +120,22 @@ Result<> add_disks(const RunOptions& options, worker::CommandLine& settings, Wor
   return {};
 }
 
+/// The BIOS and its boot ROM, where Debian's packages have them.
+Result<> add_bios(WorkerFiles& files) {
+  const auto open_of_package = [](const char* path, const char* package) {
+    auto file = open_image(path);
+    return file ? std::move(file)
+                : std::unexpected(file.error().within(fmt::format("--firmware bios needs the package {}", package)));
+  };
+  auto bios = open_of_package("/usr/share/seabios/bios.bin", "seabios");
+  if (!bios) return std::unexpected(bios.error());
+  auto boot_rom = open_of_package("/usr/share/qemu/linuxboot_dma.bin", "qemu-system-data");
+  if (!boot_rom) return std::unexpected(boot_rom.error());
+  files.bios = std::move(*bios);
+  files.boot_rom = std::move(*boot_rom);
+  return {};
+}
+
 Result<WorkerProcess> start_worker(const RunOptions& options, engine::FileDescriptor console,
                                    worker::control::Endpoint endpoint) {
   worker::CommandLine settings;
@@ -142,6 +158,9 @@ Result<WorkerProcess> start_worker(const RunOptions& options, engine::FileDescri
     auto initrd = open_image(options.initrd);
     if (!initrd) return std::unexpected(initrd.error().within("--initrd"));
     files.initrd = std::move(*initrd);
+  }
+  if (options.firmware == "bios") {
+    if (auto added = add_bios(files); !added) return std::unexpected(added.error());
   }
   files.com1 = std::move(console);
   files.control = std::move(endpoint.listener);

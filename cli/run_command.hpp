@@ -19,6 +19,7 @@ struct RunOptions {
   std::string kernel;
   std::string initrd;  // may be empty
   std::string arguments;
+  std::string firmware = "none";  // or "bios"
   std::string console = "stdio";  // or "none", or "file:PATH"
   std::string engine = "auto";
   std::string on_reset = "exit";  // or "restart"

@@ -44,13 +44,16 @@ Result<WorkerProcess> WorkerProcess::start(const std::string& program, worker::C
 
   settings.kernel_fd = files.kernel.get();
   settings.initrd_fd = number_of(files.initrd);
+  settings.bios_fd = number_of(files.bios);
+  settings.boot_rom_fd = number_of(files.boot_rom);
   settings.com1_fd = number_of(files.com1);
   settings.control_fd = number_of(files.control);
   settings.report_fd = reports_writer.get();
   std::vector<int> inherited{settings.kernel_fd, *settings.report_fd};
-  if (settings.initrd_fd) inherited.push_back(*settings.initrd_fd);
-  if (settings.com1_fd) inherited.push_back(*settings.com1_fd);
-  if (settings.control_fd) inherited.push_back(*settings.control_fd);
+  for (const auto& number :
+       {settings.initrd_fd, settings.bios_fd, settings.boot_rom_fd, settings.com1_fd, settings.control_fd}) {
+    if (number) inherited.push_back(*number);
+  }
   if (files.name_lock.is_open()) inherited.push_back(files.name_lock.get());
   for (const auto& disk : files.disks) inherited.push_back(disk.get());
 

@@ -17,7 +17,9 @@ namespace bulkhead::cli {
 /// The file descriptors that a machine gets besides what its command line says.
 struct WorkerFiles {
   engine::FileDescriptor kernel;
-  engine::FileDescriptor initrd;   // may be none
+  engine::FileDescriptor initrd;  // may be none
+  engine::FileDescriptor bios;    // may be none, as the following
+  engine::FileDescriptor boot_rom;
   engine::FileDescriptor com1;     // may be none
   engine::FileDescriptor control;  // a socket that listens; may be none
   /// Locked: the machine's name is its own as long as the worker lives. It does nothing else with it. May be none.

@@ -115,9 +115,20 @@ Task<Result<Extent>> BlockDisk::query(std::uint64_t offset, std::uint64_t length
     if (extent->length < part.length) {
       break;
     }
+    if (length > 0 && extent->content != Content::data) {  // most of a large disk is absent
+      const auto absent = co_await absent_from(part.block);
+      if (absent && absent->blocks > 1 && absent->content == extent->content) {
+        const auto more = std::min(length, (absent->blocks - 1) * block_size());
+        run->length += more;
+        offset += more;
+        length -= more;
+      }
+    }
   }
   co_return run.value_or(Extent{0, Content::hole});
 }
+
+Task<Result<BlockDisk::Absent>> BlockDisk::absent_from(std::uint64_t) { co_return Absent{}; }
 
 Task<Result<>> BlockDisk::read_mixed(BlockPart part, std::uint64_t place, Buffers buffers) {
   TaskGroup parts;

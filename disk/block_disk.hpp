@@ -42,6 +42,14 @@ class BlockDisk : public Disk {
   Task<Result<>> discard(std::uint64_t offset, std::uint64_t length) final;
   Task<Result<Extent>> query(std::uint64_t offset, std::uint64_t length) final;
 
+  /// Blocks from one on whose table entries are the same and have no place in the file; none if it has one, or if that is
+  /// not known. One look at the table: there may be more of them.
+  struct Absent {
+    std::uint64_t blocks = 0;
+    Content content = Content::hole;
+  };
+  virtual Task<Result<Absent>> absent_from(std::uint64_t block);
+
   /// What a differencing image lies on.
   void set_parent(std::unique_ptr<Disk> parent) { parent_ = std::move(parent); }
   /// The image's file, or what stands for it while the log of a read-only image is replayed in memory.

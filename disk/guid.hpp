@@ -29,7 +29,7 @@ struct Guid {
 
   /// A constant from its usual notation; a malformed one does not compile.
   static consteval Guid of(const char (&text)[37]) {
-    constexpr std::array<int, 16> order = {3, 2, 1, 0, 5, 4, 7, 6, 8, 9, 10, 11, 12, 13, 14, 15};
+    constexpr std::array<int, 16> kOrder = {3, 2, 1, 0, 5, 4, 7, 6, 8, 9, 10, 11, 12, 13, 14, 15};
     Guid guid;
     int position = 0;
     for (std::size_t i = 0; i < 36; ++i) {
@@ -37,7 +37,7 @@ struct Guid {
         continue;
       }
       const int value = digit(text[i]) * 16 + digit(text[i + 1]);
-      guid.bytes[static_cast<std::size_t>(order[static_cast<std::size_t>(position++)])] =
+      guid.bytes[static_cast<std::size_t>(kOrder[static_cast<std::size_t>(position++)])] =
           static_cast<std::uint8_t>(value);
       ++i;
     }

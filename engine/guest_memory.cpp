@@ -62,7 +62,8 @@ Result<std::unique_ptr<GuestMemory>> GuestMemory::allocate(std::span<const Range
   for (const auto& range : sorted) {
     auto bytes = reserve(range.base, range.size);
     if (!bytes) return std::unexpected(bytes.error());
-    memory->regions_.push_back({.base = range.base, .bytes = *bytes, .at_start = range.at_start});
+    memory->regions_.push_back(
+        {.base = range.base, .bytes = *bytes, .writable = range.writable, .at_start = range.at_start});
   }
   return memory;
 }

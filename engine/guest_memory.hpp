@@ -35,6 +35,7 @@ class GuestMemory {
     GuestPhysicalAddress base;
     std::uint64_t size;
     bool at_start = true;
+    bool writable = true;  // by the guest
   };
   static Result<std::unique_ptr<GuestMemory>> allocate(std::span<const Range> ranges);
 

@@ -53,14 +53,27 @@ std::unexpected<Error> not_recognized(std::span<const std::uint8_t> kernel) {
 
 Result<EntryState> load(engine::GuestMemory& memory, std::span<const std::uint8_t> kernel,
                         std::span<const std::uint8_t> initrd, std::string_view command_line,
-                        const MachineDescription& machine) {
+                        const MachineDescription& machine, const Copied& copied) {
   const bool linux_kernel = is_linux_kernel(kernel);
   if (!linux_kernel && !is_multiboot_kernel(kernel)) return not_recognized(kernel);
   auto map = build_memory_map(memory);
   if (!map) return std::unexpected(map.error());
   if (auto ok = write_tables(memory, machine); !ok) return std::unexpected(ok.error());
-  return linux_kernel ? load_linux(memory, *map, kAcpiTables, kernel, initrd, command_line)
-                      : load_multiboot(memory, *map, kernel, initrd, command_line);
+  return linux_kernel ? load_linux(memory, *map, kAcpiTables, kernel, initrd, command_line, copied)
+                      : load_multiboot(memory, *map, kernel, initrd, command_line, copied);
+}
+
+bool write_in_pieces(engine::GuestMemory& memory, engine::GuestPhysicalAddress address,
+                     std::span<const std::uint8_t> bytes, const Copied& copied) {
+  constexpr std::size_t kPiece = 2 << 20;
+  while (!bytes.empty()) {
+    const auto piece = bytes.first(std::min(kPiece, bytes.size()));
+    if (!memory.write(address, piece)) return false;
+    if (copied) copied(piece);
+    address += piece.size();
+    bytes = bytes.subspan(piece.size());
+  }
+  return true;
 }
 
 }  // namespace bulkhead::firmware

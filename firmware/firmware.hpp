@@ -12,6 +12,7 @@
 
 #include <array>
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <string_view>
 #include <vector>
@@ -39,10 +40,17 @@ struct EntryState {
   std::vector<engine::RegisterAssignment> registers;
 };
 
+/// Is told each piece of a file that is in the guest's memory now and is not looked at again, so that its owner may let it go: large
+/// files need not be in memory twice.
+using Copied = std::function<void(std::span<const std::uint8_t> piece)>;
+/// Copies in pieces. False: a part of the range is not memory.
+bool write_in_pieces(engine::GuestMemory& memory, engine::GuestPhysicalAddress address,
+                     std::span<const std::uint8_t> bytes, const Copied& copied);
+
 /// Loads `kernel` as what it is found to be. `initrd` may be empty; for Multiboot it is the one module.
 /// Errors: the file is no kernel, is cut short, is of a protocol too old, or does not fit into the guest's memory.
 Result<EntryState> load(engine::GuestMemory& memory, std::span<const std::uint8_t> kernel,
                         std::span<const std::uint8_t> initrd, std::string_view command_line,
-                        const MachineDescription& machine);
+                        const MachineDescription& machine, const Copied& copied = {});
 
 }  // namespace bulkhead::firmware

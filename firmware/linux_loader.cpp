@@ -93,6 +93,9 @@ Result<Header> read_header(std::span<const std::uint8_t> file) {
                             header.load_address, relocatable ? "" : " and nowhere else"));
   }
   header.has_64_bit_entry = header.version >= kVersionWithXLoadFlags && (get(file, kXLoadFlags, 2) & kKernel64);
+  if (!header.has_64_bit_entry && get(file, kCode32Start, 4) == 0) {
+    return fail("the kernel can be entered in real mode only: it needs a BIOS (--firmware bios)");
+  }
   header.initrd_maximum = get(file, kInitrdAddressMaximum, 4);
   header.command_line_maximum = get(file, kCommandLineMaximum, 4);
   return header;
@@ -155,11 +158,11 @@ bool is_linux_kernel(std::span<const std::uint8_t> kernel) {
 
 Result<EntryState> load_linux(engine::GuestMemory& memory, const MemoryMap& map, std::uint64_t rsdp,
                               std::span<const std::uint8_t> kernel, std::span<const std::uint8_t> initrd,
-                              std::string_view command_line) {
+                              std::string_view command_line, const Copied& copied) {
   auto header = read_header(kernel);
   if (!header) return std::unexpected(header.error());
   const std::uint64_t kernel_end = header->load_address + header->memory_size;
-  if (kernel_end > map.low_end || !memory.write(header->load_address, header->image)) {
+  if (kernel_end > map.low_end || !write_in_pieces(memory, header->load_address, header->image, copied)) {
     return fail(fmt::format("the kernel needs more memory: at least {} MiB, the machine has {} MiB",
                             (kernel_end + kMib - 1) / kMib, map.low_end / kMib));
   }
@@ -168,7 +171,7 @@ Result<EntryState> load_linux(engine::GuestMemory& memory, const MemoryMap& map,
   if (!initrd.empty()) {
     auto address = place_initrd(*header, map, initrd.size());
     if (!address) return std::unexpected(address.error());
-    if (!memory.write(*address, initrd)) return fail("the machine has no memory for the initrd");
+    if (!write_in_pieces(memory, *address, initrd, copied)) return fail("the machine has no memory for the initrd");
     put(*parameters, kRamdiskImage, *address, 4);
     put(*parameters, kRamdiskSize, initrd.size(), 4);
   }

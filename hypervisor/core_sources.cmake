@@ -28,6 +28,7 @@ set(BULKHEAD_HYPERVISOR_CORE_SOURCES
     vp/msr.cpp
     vp/registers.cpp
     vp/run_loop.cpp
+    vp/state.cpp
     vp/synic.cpp
     vp/synthetic_timers.cpp)
 list(TRANSFORM BULKHEAD_HYPERVISOR_CORE_SOURCES PREPEND ${CMAKE_CURRENT_LIST_DIR}/)

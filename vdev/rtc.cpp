@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <utility>
 
 namespace bulkhead::vdev {
 namespace {
@@ -128,6 +129,8 @@ std::uint8_t Rtc::read_register(std::uint8_t index) {
       catch_up();
       const std::uint8_t flags = registers_[kC];
       registers_[kC] = 0;
+      // It falls even if the next event has come by now: without an edge an interrupt controller would not see that one.
+      set_line(false);
       update();
       return flags | ((flags & registers_[kB] & kInterruptSources) ? kInterrupt : 0);
     }
@@ -310,13 +313,14 @@ std::optional<std::int64_t> Rtc::nanoseconds_to_next_event() const {
   return next;
 }
 
+void Rtc::set_line(bool high) {
+  if (std::exchange(line_high_, high) != high) line_.set_level(high);
+}
+
 void Rtc::update() {
   catch_up();
   const bool high = registers_[kC] & registers_[kB] & kInterruptSources;
-  if (high != line_high_) {
-    line_high_ = high;
-    line_.set_level(high);
-  }
+  set_line(high);
   // While an interrupt waits to be read there is no need for another.
   const auto next = running_ && !high ? nanoseconds_to_next_event() : std::nullopt;
   if (next) {

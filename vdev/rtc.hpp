@@ -67,6 +67,7 @@ class Rtc final : public BytePortDevice, public state::StateUnit {
   void catch_up();
   void restart_counting();
   std::optional<std::int64_t> nanoseconds_to_next_event() const;
+  void set_line(bool high);
   void update();
 
   InterruptLine& line_;

@@ -171,4 +171,8 @@ enum hrtimer_restart vid_vp_timer_expired(struct hrtimer *timer);
 int vid_vp_registers_get(struct vid_vp *vp, struct bulkhead_vp_registers __user *argument);
 int vid_vp_registers_set(struct vid_vp *vp, struct bulkhead_vp_registers __user *argument);
 
+/* state.c */
+int vid_vp_state_get(struct vid_vp *vp, struct bulkhead_vp_state __user *argument);
+int vid_vp_state_set(struct vid_vp *vp, struct bulkhead_vp_state __user *argument);
+
 #endif

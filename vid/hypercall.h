@@ -42,6 +42,12 @@ static inline u64 vid_control_rep(u16 code, u32 count)
 	return code | (u64)count << HV_HYPERCALL_REP_COUNT_SHIFT;
 }
 
+/* `size` bytes follow the header, as the call's variable header. */
+static inline u64 vid_control_variable(u16 code, u32 size)
+{
+	return code | (u64)(size / sizeof(u64)) << HV_HYPERCALL_VARIABLE_HEADER_SHIFT;
+}
+
 /*
  * Makes a call, and where the hypervisor asks for memory, deposits some into the pool of partition `pool` and goes on.
  * May sleep. For errors that arise here (no memory to deposit) the result's status is INSUFFICIENT_MEMORY.

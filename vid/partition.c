@@ -171,30 +171,41 @@ static int partition_initialize(struct vid_partition *partition)
 	return vid_status_to_errno(vid_result_status(vid_hypercall_deposit(partition->id, control, partition->id, 0)));
 }
 
-/* The calls that user space may make itself: how much input each has at least, and how much output. */
-static const struct {
+/* The calls that user space may make itself: how much input each has at least, how much output, and how much of both
+ * for each repetition. */
+static const struct direct_call {
 	u16 code;
 	u16 input_size;
 	u16 output_size;
+	u16 input_element;
+	u16 output_element;
 } direct_calls[] = {
 	{HV_CALL_GET_PARTITION_PROPERTY, HV_GET_PARTITION_PROPERTY_INPUT_SIZE, sizeof(u64)},
 	{HV_CALL_SET_PARTITION_PROPERTY, sizeof(struct hv_partition_property), 0},
 	{HV_CALL_GET_MEMORY_BALANCE, sizeof(struct hv_withdraw_memory), sizeof(struct hv_memory_balance)},
 	{HV_CALL_INSTALL_INTERCEPT, sizeof(struct hv_install_intercept), 0},
 	{HV_CALL_REGISTER_INTERCEPT_RESULT, sizeof(struct hv_register_cpuid_result), 0},
+	{HV_CALL_GET_GPA_PAGES_ACCESS_STATES, sizeof(struct hv_get_gpa_pages_access_states), 0, 0, sizeof(u8)},
+	{HV_CALL_GET_VP_CPUID_VALUES, sizeof(struct hv_get_vp_cpuid_values), 0, sizeof(struct hv_cpuid_leaf),
+	 sizeof(struct hv_cpuid_values)},
 };
 
 static int check_direct_call(const struct bulkhead_hypercall *request)
 {
+	u32 repetitions = request->repetitions;
 	size_t i;
 
-	if (request->reserved || request->input_size > HV_PAGE_SIZE)
+	if (request->input_size > HV_PAGE_SIZE || request->output_size > HV_PAGE_SIZE ||
+	    repetitions > HV_HYPERCALL_REP_MASK)
 		return -EINVAL;
 	for (i = 0; i < ARRAY_SIZE(direct_calls); i++) {
-		if (direct_calls[i].code != request->code)
+		const struct direct_call *call = &direct_calls[i];
+
+		if (call->code != request->code)
 			continue;
-		if (request->input_size < direct_calls[i].input_size ||
-		    request->output_size > direct_calls[i].output_size)
+		if (!repetitions != !(call->input_element || call->output_element) ||
+		    request->input_size < call->input_size + repetitions * call->input_element ||
+		    request->output_size > call->output_size + repetitions * call->output_element)
 			return -EINVAL;
 		return 0;
 	}
@@ -215,8 +226,8 @@ static int partition_hypercall(struct vid_partition *partition, struct bulkhead_
 		return -EFAULT;
 	*(u64 *)partition->input = partition->id;
 	memset(partition->output, 0, HV_PAGE_SIZE);
-	result = vid_hypercall_deposit(partition->id, request.code, virt_to_phys(partition->input),
-				       virt_to_phys(partition->output));
+	result = vid_hypercall_deposit(partition->id, vid_control_rep(request.code, request.repetitions),
+				       virt_to_phys(partition->input), virt_to_phys(partition->output));
 	request.status = vid_result_status(result);
 	if (put_user(request.status, &argument->status))
 		return -EFAULT;

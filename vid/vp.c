@@ -242,6 +242,10 @@ static long vp_ioctl(struct file *file, unsigned int command, unsigned long argu
 		return vid_vp_registers_get(vp, (void __user *)argument);
 	case BULKHEAD_SET_VP_REGISTERS:
 		return vid_vp_registers_set(vp, (void __user *)argument);
+	case BULKHEAD_GET_VP_STATE:
+		return vid_vp_state_get(vp, (void __user *)argument);
+	case BULKHEAD_SET_VP_STATE:
+		return vid_vp_state_set(vp, (void __user *)argument);
 	default:
 		return -ENOTTY;
 	}

@@ -4,6 +4,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <atomic>
+#include <bit>
 
 namespace bulkhead::vmbus {
 
@@ -13,7 +15,7 @@ Bus::Bus(const engine::GuestMemory& memory, SynicPort& port, std::uint32_t vp_co
     : memory_(memory), port_(port), control_(vp_count), messages_(port) {}
 
 void Bus::add_channel(ChannelId id, std::uint16_t index, ChannelProvider& provider) {
-  channels_[id] = std::make_unique<Channel>(*this, port_, provider, id, index);
+  channels_[id] = std::make_unique<Channel>(*this, provider, id, index);
 }
 
 Result<ChannelId> Bus::offer(const OfferParameters& parameters, ChannelProvider& provider,
@@ -69,18 +71,55 @@ Acceptance Bus::message_posted(abi::ConnectionId connection, abi::SynicMessageTy
 }
 
 Acceptance Bus::event_signaled(abi::ConnectionId connection, std::uint16_t) {
+  if (connection == kSharedEventConnection && control_.interrupt_page()) {
+    take_shared_signals();
+    return Acceptance::Taken;
+  }
   const std::uint32_t number = std::to_underlying(connection);
   if (number <= kEventConnectionBase || number > kEventConnectionBase + kMaximumChannelId) {
     return Acceptance::NoSuchConnection;
   }
   Channel* channel = find(ChannelId{number - kEventConnectionBase});
   if (channel == nullptr) return Acceptance::NoSuchConnection;
-  const ChannelState* state = control_.find(channel->id());
-  // A signal of a channel that is not open, or already on its way to be closed, has nobody to hear it.
-  if (channel->is_open() && state != nullptr && state->ring == RingState::Open) {
-    channel->provider().readable(*channel);
-  }
+  signal_provider(*channel);
   return Acceptance::Taken;
+}
+
+void Bus::signal_provider(Channel& channel) {
+  const ChannelState* state = control_.find(channel.id());
+  // A signal of a channel that is not open, or already on its way to be closed, has nobody to hear it.
+  if (channel.is_open() && state != nullptr && state->ring == RingState::Open) channel.provider().readable(channel);
+}
+
+std::span<std::uint64_t> Bus::interrupt_bits(bool to_host) const {
+  constexpr std::uint64_t kPageSize = 4096, kHalf = kPageSize / 2;
+  const auto address = control_.interrupt_page();
+  const auto page = address && *address % kPageSize == 0 ? memory_.at(*address, kPageSize) : std::nullopt;
+  if (!page || !memory_.find(*address)->writable) return {};
+  auto* words = reinterpret_cast<std::uint64_t*>(page->data() + (to_host ? kHalf : 0));
+  return {words, kHalf / sizeof(std::uint64_t)};
+}
+
+void Bus::take_shared_signals() {
+  std::uint32_t first = 0;
+  for (std::uint64_t& word : interrupt_bits(true)) {
+    std::uint64_t bits = std::atomic_ref(word).exchange(0);
+    for (; bits != 0; bits &= bits - 1) {
+      const auto number = first + static_cast<std::uint32_t>(std::countr_zero(bits));
+      if (Channel* channel = find(ChannelId{number})) signal_provider(*channel);
+    }
+    first += 64;
+  }
+}
+
+void Bus::signal_guest(ChannelId channel, abi::VpIndex vp) {
+  const std::uint32_t number = std::to_underlying(channel);
+  // The flag's number is the channel's.
+  if (!control_.interrupt_page()) return port_.signal_event(vp, kVmbusSint, static_cast<std::uint16_t>(number));
+  const auto bits = interrupt_bits(false);
+  if (number / 64 >= bits.size()) return;
+  std::atomic_ref(bits[number / 64]).fetch_or(std::uint64_t{1} << number % 64);
+  port_.signal_event(abi::VpIndex{0}, kVmbusSint, 0);
 }
 
 const GuestRanges* Bus::use_gpadl(ChannelId channel, GpadlId gpadl) { return control_.use_gpadl(channel, gpadl); }
@@ -187,7 +226,7 @@ Result<Bus::Channels> Bus::restore_channels(const ControlPlane& control, const s
   for (const auto& [id, state] : control.channels()) {
     Channel* offered = find(state.is_sub_channel() ? state.primary : id);
     if (offered == nullptr) continue;  // nothing but a number that the guest is to let go
-    channels[id] = std::make_unique<Channel>(*this, port_, offered->provider(), id, state.sub_channel_index);
+    channels[id] = std::make_unique<Channel>(*this, offered->provider(), id, state.sub_channel_index);
   }
   for (const auto& saved : rings) {
     const auto number = saved.fields().find("channel");

@@ -73,6 +73,13 @@ class Bus final : public state::StateUnit {
   const GuestRanges* use_gpadl(abi::vmbus::ChannelId channel, abi::vmbus::GpadlId gpadl);
   void return_gpadl(abi::vmbus::ChannelId channel, abi::vmbus::GpadlId gpadl);
   void close_finished(abi::vmbus::ChannelId channel);
+  /// Tells the guest that there is something in the channel, on that VP.
+  void signal_guest(abi::vmbus::ChannelId channel, abi::VpIndex vp);
+  void signal_provider(Channel& channel);
+  /// What the guest has set in its half of the interrupt page.
+  void take_shared_signals();
+  /// A half of a connected guest's interrupt page; empty if there is none, or no memory where it says.
+  std::span<std::uint64_t> interrupt_bits(bool to_host) const;
 
   /// Does what the control plane wants, until it wants nothing more.
   void carry_out();

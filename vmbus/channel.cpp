@@ -27,10 +27,7 @@ void Channel::close_rings() {
 }
 
 void Channel::signal() {
-  // The flag's number is the channel's.
-  if (target_vp_ != kNoTargetVp) {
-    port_.signal_event(target_vp_, kVmbusSint, static_cast<std::uint16_t>(std::to_underlying(id_)));
-  }
+  if (target_vp_ != kNoTargetVp) bus_.signal_guest(id_, target_vp_);
 }
 
 std::uint32_t Channel::completion_room() const {

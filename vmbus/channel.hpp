@@ -64,8 +64,8 @@ enum class SendStatus : std::uint8_t {
 
 class Channel {
  public:
-  Channel(Bus& bus, SynicPort& port, ChannelProvider& provider, abi::vmbus::ChannelId id, std::uint16_t index)
-      : bus_(bus), port_(port), provider_(provider), id_(id), sub_channel_index_(index) {}
+  Channel(Bus& bus, ChannelProvider& provider, abi::vmbus::ChannelId id, std::uint16_t index)
+      : bus_(bus), provider_(provider), id_(id), sub_channel_index_(index) {}
   Channel(const Channel&) = delete;
   Channel& operator=(const Channel&) = delete;
 
@@ -118,7 +118,6 @@ class Channel {
   void inspect(state::Inspection& node) const;
 
   Bus& bus_;
-  SynicPort& port_;
   ChannelProvider& provider_;
   const abi::vmbus::ChannelId id_;
   const std::uint16_t sub_channel_index_;

@@ -77,6 +77,7 @@ void ControlPlane::handle_initiate_contact(abi::ConnectionId through, std::span<
   }
   wanted_version_ = contact.version;
   wanted_target_vp_ = target;
+  wanted_interrupt_page_ = contact.version < Version::V2_4 ? contact.interrupt_page() : 0;
   // A guest that starts anew (kexec, or a driver that was loaded again) has forgotten its connection without a word.
   if (state_ == ConnectionState::Disconnected)
     answer_contact();
@@ -86,6 +87,7 @@ void ControlPlane::handle_initiate_contact(abi::ConnectionId through, std::span<
 
 void ControlPlane::answer_contact() {
   target_vp_ = wanted_target_vp_;
+  interrupt_page_ = wanted_interrupt_page_;
   VersionResponse response{};
   response.header.type = MessageType::VersionResponse;
   if (is_supported(wanted_version_)) {

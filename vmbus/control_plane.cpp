@@ -27,6 +27,11 @@ std::optional<Version> ControlPlane::version() const {
   return version_;
 }
 
+std::optional<engine::GuestPhysicalAddress> ControlPlane::interrupt_page() const {
+  const auto spoken = version();
+  return spoken && *spoken < Version::V2_4 ? std::optional(interrupt_page_) : std::nullopt;
+}
+
 std::optional<ChannelId> ControlPlane::free_id() const {
   for (std::uint32_t number = 1; number <= kMaximumChannelId; ++number) {
     if (!channels_.contains(ChannelId{number})) return ChannelId{number};

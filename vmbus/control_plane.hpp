@@ -96,6 +96,8 @@ class ControlPlane {
 
   ConnectionState state() const { return state_; }
   std::optional<abi::vmbus::Version> version() const;
+  /// The page of a connected guest's bits for all channels; none from version 2.4 on, where each channel has a flag.
+  std::optional<engine::GuestPhysicalAddress> interrupt_page() const;
   const std::map<abi::vmbus::ChannelId, ChannelState>& channels() const { return channels_; }
   const ChannelState* find(abi::vmbus::ChannelId channel) const;
   /// The memory of an open or opening channel's rings: page numbers, guest to host and host to guest.
@@ -151,9 +153,11 @@ class ControlPlane {
   ConnectionState state_ = ConnectionState::Disconnected;
   abi::vmbus::Version version_{};  // of the connection
   abi::VpIndex target_vp_{0};      // where the guest wants its messages
+  engine::GuestPhysicalAddress interrupt_page_ = 0;
   AfterDisconnect after_disconnect_ = AfterDisconnect::Nothing;
   abi::vmbus::Version wanted_version_{};  // of the contact that waits for the end of the disconnection
   abi::VpIndex wanted_target_vp_{0};
+  engine::GuestPhysicalAddress wanted_interrupt_page_ = 0;
   std::map<abi::vmbus::ChannelId, ChannelState> channels_;
   GpadlTable gpadls_;
   std::vector<Action> actions_;

@@ -94,6 +94,8 @@ state::SavedUnit ControlPlane::save() const {
   unit.number("after-disconnect", std::to_underlying(after_disconnect_));
   unit.number("wanted-version", std::to_underlying(wanted_version_));
   unit.number("wanted-target-vp", std::to_underlying(wanted_target_vp_));
+  unit.number("interrupt-page", interrupt_page_);
+  unit.number("wanted-interrupt-page", wanted_interrupt_page_);
   state::SavedList channels;
   for (const auto& [id, channel] : channels_) channels.push_back(save_channel(id, channel));
   unit.number("channel-count", channels.size());
@@ -112,6 +114,8 @@ Result<> ControlPlane::restore(const state::SavedUnit& saved) {
   restored.after_disconnect_ = read_enumeration(reader, "after-disconnect", AfterDisconnect::AnswerContact);
   restored.wanted_version_ = Version{read_word(reader, "wanted-version")};
   restored.wanted_target_vp_ = abi::VpIndex{read_word(reader, "wanted-target-vp")};
+  restored.interrupt_page_ = reader.number("interrupt-page");
+  restored.wanted_interrupt_page_ = reader.number("wanted-interrupt-page");
   const auto channels = reader.list("channels", reader.number("channel-count", kMaximumChannelId));
   const auto gpadls = reader.list("gpadls", reader.number("gpadl-count", GpadlTable::kMaximumGpadls));
   if (auto read = reader.finish(); !read) return read;

@@ -26,7 +26,7 @@ std::span<const MessageKind> message_kinds();
 /// The kind of that number, or null.
 const MessageKind* find_message_kind(abi::vmbus::MessageType type);
 
-/// The versions that this host speaks: 2.4 to 5.3.
+/// The versions that this host speaks: 0.13, 1.1, and 2.4 to 5.3.
 bool is_supported(abi::vmbus::Version version);
 
 }  // namespace bulkhead::vmbus

@@ -78,6 +78,8 @@ Result<> apply(CommandLine& line, std::string_view option, std::string_view valu
   if (option == "--vps") return take_number<std::uint32_t>(option, value, UINT32_MAX, line.vp_count);
   if (option == "--kernel-fd") return take_number<int>(option, value, INT_MAX, line.kernel_fd);
   if (option == "--initrd-fd") return take_number<int>(option, value, INT_MAX, line.initrd_fd);
+  if (option == "--bios-fd") return take_number<int>(option, value, INT_MAX, line.bios_fd);
+  if (option == "--boot-rom-fd") return take_number<int>(option, value, INT_MAX, line.boot_rom_fd);
   if (option == "--cmdline") return line.kernel_arguments = value, Result<>();
   if (option == "--com1-fd") return take_number<int>(option, value, INT_MAX, line.com1_fd);
   if (option == "--com2-fd") return take_number<int>(option, value, INT_MAX, line.com2_fd);
@@ -116,6 +118,8 @@ std::vector<std::string> to_arguments(const CommandLine& line) {
     if (number) arguments.insert(arguments.end(), {option, std::to_string(*number)});
   };
   add_descriptor("--initrd-fd", line.initrd_fd);
+  add_descriptor("--bios-fd", line.bios_fd);
+  add_descriptor("--boot-rom-fd", line.boot_rom_fd);
   add_descriptor("--com1-fd", line.com1_fd);
   add_descriptor("--com2-fd", line.com2_fd);
   add_descriptor("--report-fd", line.report_fd);
@@ -150,6 +154,7 @@ Result<CommandLine> parse(std::span<const std::string> arguments) {
   }
   if (line.memory_size == 0) return fail("--memory is missing");
   if (line.kernel_fd < 0) return fail("--kernel-fd is missing");
+  if (line.bios_fd.has_value() != line.boot_rom_fd.has_value()) return fail("--bios-fd and --boot-rom-fd go together");
   if (auto& memory = line.dynamic_memory) {
     // What is not said is what the machine starts with.
     if (memory->minimum == 0) memory->minimum = line.memory_size;

@@ -25,6 +25,8 @@ struct CommandLine {
   std::uint32_t vp_count = 1;
   int kernel_fd = -1;
   std::optional<int> initrd_fd;
+  std::optional<int> bios_fd;      // with the boot ROM: the kernel is started through a BIOS
+  std::optional<int> boot_rom_fd;  // with the BIOS
   std::string kernel_arguments;
   std::optional<int> com1_fd;
   std::optional<int> com2_fd;

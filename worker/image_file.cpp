@@ -29,6 +29,14 @@ Result<ImageFile> ImageFile::map(const engine::FileDescriptor& file, std::string
   return image;
 }
 
+void ImageFile::let_go(std::span<const std::uint8_t> part) {
+  // Whole pages only: what is beside the part may still be wanted. They would come again from the file.
+  constexpr std::uintptr_t kPageMask = 4095;
+  const auto start = (reinterpret_cast<std::uintptr_t>(part.data()) + kPageMask) & ~kPageMask;
+  const auto end = reinterpret_cast<std::uintptr_t>(part.data() + part.size()) & ~kPageMask;
+  if (start < end) madvise(reinterpret_cast<void*>(start), end - start, MADV_DONTNEED);
+}
+
 ImageFile::~ImageFile() {
   if (!bytes_.empty()) munmap(bytes_.data(), bytes_.size());
 }

@@ -29,6 +29,8 @@ class ImageFile {
   ~ImageFile();
 
   std::span<const std::uint8_t> bytes() const { return bytes_; }
+  /// A part of an image's bytes is not looked at any more: it takes no memory of this process then.
+  static void let_go(std::span<const std::uint8_t> part);
   /// Where the file lies, for messages: whoever opened it gave only a descriptor.
   const std::string& path() const { return path_; }
 

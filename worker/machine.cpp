@@ -5,12 +5,12 @@
 #include <algorithm>
 #include <boost/asio/post.hpp>
 #include <chrono>
+#include <iterator>
 #include <utility>
 
 #include "firmware/firmware.hpp"
 #include "firmware/memory_layout.hpp"
 #include "worker/host_memory.hpp"
-#include "worker/image_file.hpp"
 #include "worker/last_words.hpp"
 
 namespace bulkhead::worker {
@@ -68,7 +68,15 @@ Result<> Machine::make_memory() {
   if (auto available = check_memory_is_available(size); !available) return available;
   const std::uint64_t maximum = settings_.dynamic_memory ? settings_.dynamic_memory->maximum : size;
   if (maximum < size) return fail("the most memory is less than that at the start");
-  const auto ranges = memory_ranges(size, maximum);
+  auto firmware = MachineFirmware::open({.kernel = std::move(settings_.kernel),
+                                         .initrd = std::move(settings_.initrd),
+                                         .bios = std::move(settings_.bios),
+                                         .boot_rom = std::move(settings_.boot_rom),
+                                         .kernel_arguments = settings_.kernel_arguments});
+  if (!firmware) return std::unexpected(firmware.error());
+  firmware_ = std::move(*firmware);
+  auto ranges = memory_ranges(size, maximum);
+  std::ranges::copy(firmware_.memory_ranges(), std::back_inserter(ranges));
   auto memory = engine::GuestMemory::allocate(ranges);
   if (!memory) return std::unexpected(memory.error());
   memory_ = std::move(*memory);
@@ -79,6 +87,7 @@ Result<> Machine::make_motherboard() {
   auto motherboard = Motherboard::create(event_loop_, lock_, *this,
                                          {.memory = split(settings_.memory_size),
                                           .debug_exit = settings_.debug_exit,
+                                          .bios_memory = firmware_.has_bios() ? memory_.get() : nullptr,
                                           .com1 = std::move(settings_.com1),
                                           .com2 = std::move(settings_.com2)});
   if (!motherboard) return std::unexpected(motherboard.error());
@@ -173,21 +182,6 @@ void Machine::pause_for_full_host(const std::string& why) {
   });
 }
 
-Result<std::vector<engine::RegisterAssignment>> Machine::load_kernel() {
-  auto kernel = ImageFile::map(settings_.kernel, "the kernel");
-  if (!kernel) return std::unexpected(kernel.error());
-  ImageFile initrd;
-  if (settings_.initrd.is_open()) {
-    auto mapped = ImageFile::map(settings_.initrd, "the initrd");
-    if (!mapped) return std::unexpected(mapped.error());
-    initrd = std::move(*mapped);
-  }
-  auto entry = firmware::load(*memory_, kernel->bytes(), initrd.bytes(), settings_.kernel_arguments,
-                              {.vp_count = settings_.vp_count, .vmbus = vmbus_ != nullptr});
-  if (!entry) return std::unexpected(entry.error().within(fmt::format("cannot load '{}'", kernel->path())));
-  return std::move(entry->registers);
-}
-
 Result<> Machine::make_partition() {
   auto partition = engine_.create_partition(
       {.vp_count = settings_.vp_count, .synic = vmbus_ != nullptr, .memory_changes = dynamic_memory_ != nullptr});
@@ -203,10 +197,11 @@ Result<> Machine::make_partition() {
 }
 
 Result<> Machine::boot() {
-  auto registers = load_kernel();
+  auto registers = firmware_.load(*memory_, {.vp_count = settings_.vp_count, .vmbus = vmbus_ != nullptr},
+                                  motherboard_->firmware_configuration());
   if (!registers) return std::unexpected(registers.error());
   if (auto made = make_partition(); !made) return made;
-  return processors_.front()->vp().set_registers(*registers);
+  return registers->empty() ? Result<>() : processors_.front()->vp().set_registers(*registers);
 }
 
 Result<> Machine::start() {

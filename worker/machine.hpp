@@ -36,6 +36,7 @@
 #include "worker/control/controlled_machine.hpp"
 #include "worker/ending.hpp"
 #include "worker/integration_services.hpp"
+#include "worker/machine_firmware.hpp"
 #include "worker/machine_memory.hpp"
 #include "worker/machine_storage.hpp"
 #include "worker/motherboard.hpp"
@@ -49,7 +50,9 @@ struct MachineSettings {
   std::uint64_t memory_size = 0;  // bytes
   std::uint32_t vp_count = 1;
   engine::FileDescriptor kernel;
-  engine::FileDescriptor initrd;  // may be none
+  engine::FileDescriptor initrd;         // may be none
+  engine::FileDescriptor bios = {};      // may be none: the kernel is entered directly
+  engine::FileDescriptor boot_rom = {};  // with a BIOS
   std::string kernel_arguments;
   engine::FileDescriptor com1;  // may be none
   engine::FileDescriptor com2;
@@ -125,7 +128,6 @@ class Machine final : public control::ControlledMachine,
   Result<> make_storage();
   Result<> boot();
   Result<> make_partition();
-  Result<std::vector<engine::RegisterAssignment>> load_kernel();
   Result<> run_processors();
   void stop_processors();
   void take_down();
@@ -167,6 +169,7 @@ class Machine final : public control::ControlledMachine,
   state::Nanoseconds started_at_{0};  // of the machine's time
   std::optional<Ending> panic_;       // the guest has panicked, and may have something to say about it
   boost::asio::steady_timer last_words_;
+  MachineFirmware firmware_;
   std::unique_ptr<engine::GuestMemory> memory_;
   std::unique_ptr<Motherboard> motherboard_;
   // What uses the clock goes before it, and the bus before those that it calls.

@@ -76,6 +76,7 @@ MemoryAccount MachineMemoryPort::account() {
   std::vector<PageRun> startup;
   std::vector<PageRun> more;
   for (const auto& region : memory_.regions()) {
+    if (!region.writable) continue;
     (region.at_start ? startup : more)
         .push_back({.first = region.base / kPageSize, .count = region.bytes.size() / kPageSize});
   }

@@ -3,16 +3,20 @@
 // bulkhead-vmwp: the worker process of one virtual machine. Its command line is worker/command_line.hpp, its exit
 // statuses are worker/ending.hpp, and what it reports while it runs is worker/report.hpp.
 #include <fmt/format.h>
+#include <poll.h>
+#include <pthread.h>
 #include <sys/prctl.h>
 #include <unistd.h>
 
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/signal_set.hpp>
+#include <cerrno>
 #include <csignal>
-#include <cstdio>
 #include <optional>
 #include <ranges>
+#include <string>
 #include <string_view>
+#include <utility>
 
 #include "engine/select.hpp"
 #include "worker/command_line.hpp"
@@ -23,6 +27,23 @@
 
 namespace bulkhead::worker {
 namespace {
+
+/// On the standard error, which may be a slow terminal that somebody else made non-blocking. What cannot be written is lost.
+template <typename... Arguments>
+void say(fmt::format_string<Arguments...> format, Arguments&&... arguments) {
+  const std::string text = fmt::format(format, std::forward<Arguments>(arguments)...);
+  for (std::string_view rest = text; !rest.empty();) {
+    const ssize_t written = write(STDERR_FILENO, rest.data(), rest.size());
+    if (written > 0) {
+      rest.remove_prefix(static_cast<std::size_t>(written));
+      continue;
+    }
+    pollfd terminal{.fd = STDERR_FILENO, .events = POLLOUT, .revents = 0};
+    const bool later = written < 0 && (errno == EAGAIN || errno == EINTR);
+    constexpr int kPatience = 1000;  // milliseconds
+    if (!later || poll(&terminal, 1, kPatience) <= 0) return;
+  }
+}
 
 engine::FileDescriptor take(const std::optional<int>& number) {
   return number ? engine::FileDescriptor(*number) : engine::FileDescriptor();
@@ -69,7 +90,7 @@ class Observer final : public MachineObserver {
   void host_is_full(const std::string& why) override {
     reporter_.paused(why);
     broadcast({{"event", "host full"}, {"why", why}});
-    if (!reporter_.has_reader()) fmt::print(stderr, "bulkhead-vmwp: {}: paused: {}\n", name_, why);
+    if (!reporter_.has_reader()) say("bulkhead-vmwp: {}: paused: {}\n", name_, why);
   }
   void ended(const Ending& ending) override {
     ending_ = ending;
@@ -104,6 +125,8 @@ Ending run_machine(const CommandLine& line, Reporter& reporter) {
                                   .vp_count = line.vp_count,
                                   .kernel = engine::FileDescriptor(line.kernel_fd),
                                   .initrd = take(line.initrd_fd),
+                                  .bios = take(line.bios_fd),
+                                  .boot_rom = take(line.boot_rom_fd),
                                   .kernel_arguments = line.kernel_arguments,
                                   .com1 = take(line.com1_fd),
                                   .com2 = take(line.com2_fd),
@@ -133,24 +156,35 @@ Ending run_machine(const CommandLine& line, Reporter& reporter) {
   return observer.ending();
 }
 
+/// A stack of glibc's default size is room for large pages of the host, and the kernel fills the first one at the first touch. No
+/// thread of ours needs that much.
+void set_stack_size() {
+  constexpr std::size_t kStackSize = 1 << 20;
+  pthread_attr_t attributes;
+  if (pthread_attr_init(&attributes) != 0) return;
+  if (pthread_attr_setstacksize(&attributes, kStackSize) == 0) pthread_setattr_default_np(&attributes);
+  pthread_attr_destroy(&attributes);
+}
+
 int run(std::span<const std::string> arguments) {
   auto line = parse(arguments);
   if (!line) {
-    fmt::print(stderr, "bulkhead-vmwp: {}\n", line.error().message());
+    say("bulkhead-vmwp: {}\n", line.error().message());
     return kUsageStatus;
   }
   std::signal(SIGPIPE, SIG_IGN);
   prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+  set_stack_size();
 
   Reporter reporter(line->report_fd.value_or(-1));
   const Ending ending = run_machine(*line, reporter);
   reporter.ended(ending);
   for (const auto words : std::views::split(ending.text, '\n')) {
     if (words.empty()) continue;
-    fmt::print(stderr, "bulkhead-vmwp: {}: guest: {}\n", line->name, std::string_view(words.begin(), words.end()));
+    say("bulkhead-vmwp: {}: guest: {}\n", line->name, std::string_view(words.begin(), words.end()));
   }
   // Who reads the reports says it to the user; otherwise it is said here.
-  if (!line->report_fd) fmt::print(stderr, "bulkhead-vmwp: {}: {}\n", line->name, to_line(ending));
+  if (!line->report_fd) say("bulkhead-vmwp: {}: {}\n", line->name, to_line(ending));
   return exit_status(ending);
 }
 

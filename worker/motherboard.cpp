@@ -40,6 +40,7 @@ Motherboard::Motherboard(boost::asio::io_context& event_loop, std::mutex& machin
       power_management_(lines_.line(vdev::PowerManagement::kSystemControlInterrupt), clock_, machine),
       reset_control_(machine),
       panic_notification_(machine) {
+  if (settings.bios_memory != nullptr) firmware_configuration_.emplace(*settings.bios_memory);
   if (settings.debug_exit) debug_exit_.emplace(vdev::DebugExit::kUsualPort, machine);
 }
 
@@ -72,6 +73,7 @@ Result<> Motherboard::assemble() {
   place(post_code_, {});
   place(panic_notification_, {});
   if (debug_exit_) place(*debug_exit_, {});
+  if (firmware_configuration_) place(*firmware_configuration_, {});
   return assembled;
 }
 

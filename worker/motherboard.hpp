@@ -10,7 +10,7 @@
 //   port 2F8        COM2 ── IRQ 3 ──┤      port 92 CF9  reset control
 //   port 3F8        COM1 ── IRQ 4 ──┤      port 501  debug exit, if asked for
 //   port 70         RTC ─── IRQ 8 ──┤      port 505  panic notification
-//   port 600        ACPI ── IRQ 9 ──┘
+//   port 600        ACPI ── IRQ 9 ──┘      port 510  firmware configuration, with a BIOS
 #pragma once
 
 #include <boost/asio/io_context.hpp>
@@ -21,6 +21,7 @@
 #include "engine/engine.hpp"
 #include "vdev/debug_exit.hpp"
 #include "vdev/device.hpp"
+#include "vdev/firmware_configuration.hpp"
 #include "vdev/i8042.hpp"
 #include "vdev/ioapic.hpp"
 #include "vdev/isa_interrupts.hpp"
@@ -44,7 +45,8 @@ namespace bulkhead::worker {
 struct MotherboardSettings {
   vdev::RtcMemorySizes memory = {};
   bool debug_exit = false;
-  engine::FileDescriptor com1 = {};  // may be none
+  engine::GuestMemory* bios_memory = nullptr;  // what a BIOS is told goes there; null: there is no BIOS
+  engine::FileDescriptor com1 = {};            // may be none
   engine::FileDescriptor com2 = {};
 };
 
@@ -64,6 +66,10 @@ class Motherboard {
   vdev::IoApic& ioapic() { return ioapic_; }
   vdev::Pic& pic() { return pic_; }
   vdev::PowerManagement& power_management() { return power_management_; }
+  /// Null without a BIOS.
+  vdev::FirmwareConfiguration* firmware_configuration() {
+    return firmware_configuration_ ? &*firmware_configuration_ : nullptr;
+  }
 
   /// Without the machine's lock: gives the peers of the serial ports a moment to take what the guest has sent.
   void flush_serial_ports();
@@ -99,6 +105,7 @@ class Motherboard {
   vdev::PostCode post_code_;
   vdev::PanicNotification panic_notification_;
   std::optional<vdev::DebugExit> debug_exit_;
+  std::optional<vdev::FirmwareConfiguration> firmware_configuration_;
 
   PortMap ports_;
   MmioMap mmio_;

@@ -9,10 +9,13 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
+#include <cstdlib>
+#include <memory>
+#include <new>
 #include <string>
-#include <vector>
 
 #include "disk/chain/chain.hpp"
 #include "disk/operation/convert.hpp"
@@ -32,24 +35,61 @@ struct Work {
   std::uint64_t stride = 0;  // from one request to the next; 0: the size
 };
 
+/// The memory that all requests of a run read into or write from, as those of qemu-img bench do: whole pages, in memory
+/// before the clock starts.
+class Buffer {
+ public:
+  explicit Buffer(std::uint64_t size)
+      : bytes_(static_cast<std::byte*>(std::aligned_alloc(kPage, (size + kPage - 1) / kPage * kPage))), size_(size) {
+    if (bytes_ == nullptr) {
+      throw std::bad_alloc();
+    }
+    std::fill_n(bytes_.get(), size_, std::byte{0x61});
+  }
+  std::span<std::byte> bytes() const { return {bytes_.get(), size_}; }
+
+ private:
+  struct Free {
+    void operator()(std::byte* bytes) const { std::free(bytes); }
+  };
+  static constexpr std::size_t kPage = 4096;
+  std::unique_ptr<std::byte, Free> bytes_;
+  std::uint64_t size_;
+};
+
 /// What the workers of one run share.
 struct Run {
   Disk& disk;
   const Work& work;
+  std::span<std::byte> buffer;
   std::uint64_t next = 0;
+  std::uint64_t end = 0;
+
+  /// All requests; before a flush those that are under way end, and after it the next begin.
+  Task<Result<>> all() {
+    Result<> done;
+    while (done && next < work.count) {
+      end = work.flush_every != 0 ? std::min(work.count, next + work.flush_every) : work.count;
+      TaskGroup workers;
+      for (unsigned i = 0; i < work.depth; ++i) {
+        workers.add(worker());
+      }
+      done = co_await workers.wait();
+      if (done && work.flush_every != 0) {
+        done = co_await disk.flush();
+      }
+    }
+    co_return done;
+  }
 
   Task<Result<>> worker() {
-    std::vector<std::byte> buffer(work.size, std::byte{0x61});
     const bool writes = work.kind == "write";
     const auto places = disk.properties().size / work.size * work.size;
     const auto stride = work.stride != 0 ? work.stride : work.size;
-    while (next < work.count) {
+    while (next < end) {
       const auto number = next++;
       const auto offset = number * stride % places;
       auto done = writes ? co_await write_bytes(disk, offset, buffer) : co_await read_bytes(disk, offset, buffer);
-      if (done && work.flush_every != 0 && (number + 1) % work.flush_every == 0) {
-        done = co_await disk.flush();
-      }
       if (!done) {
         co_return done;
       }
@@ -86,13 +126,10 @@ Task<Result<>> perform(Ring& ring, const Work& work) {
   if (!disk) {
     co_return std::unexpected(disk.error());
   }
+  const Buffer buffer(work.size);
   const auto start = std::chrono::steady_clock::now();
-  Run running{**disk, work};
-  TaskGroup workers;
-  for (unsigned i = 0; i < work.depth; ++i) {
-    workers.add(running.worker());
-  }
-  auto done = co_await workers.wait();
+  Run running{**disk, work, buffer.bytes()};
+  auto done = co_await running.all();
   if (done) {
     print_time(start);
     done = co_await (*disk)->close();

@@ -109,7 +109,12 @@ class Checker {
     report_.blocks = disk.blocks();
     std::vector<std::pair<std::uint64_t, std::uint64_t>> places;  // where, which block
     const auto room = disk.file().size() / disk.place_length() + 1;
-    for (std::uint64_t block = 0; block < disk.blocks(); ++block) {
+    for (std::uint64_t block = 0; block < disk.blocks();) {
+      const auto absent = co_await disk.absent_from(block);
+      if (absent && absent->blocks > 0) {
+        block += absent->blocks;
+        continue;
+      }
       auto place = co_await disk.block_place(block);
       if (!place) {
         add(Severity::lost, place.error().message(), repairing_);
@@ -123,6 +128,7 @@ class Checker {
           places.push_back({**place, block});
         }
       }
+      ++block;
     }
     std::ranges::sort(places);
     std::uint64_t taken = 0;
@@ -147,7 +153,7 @@ class Checker {
       done = co_await vhdx_entry(disk, co_await disk.bitmap_entry(chunk), geometry.bitmap_entry(chunk), kMiB, map);
     }
     bool has_bitmap = false;
-    for (std::uint64_t block = 0; done && block < geometry.blocks; ++block) {
+    for (std::uint64_t block = 0; done && block < geometry.blocks;) {
       if (disk.metadata().has_parent && block % geometry.chunk_ratio == 0) {
         const auto bitmap = co_await disk.bitmap_entry(geometry.chunk_of(block));
         has_bitmap = bitmap && bitmap->has_place();
@@ -156,8 +162,14 @@ class Checker {
       if (entry && entry->state == vhdx::PayloadState::partially_present && !has_bitmap) {
         entry = fail(fmt::format("block {} needs a sector bitmap, and there is none", block));
       }
-      report_.allocated += entry && entry->has_place() ? 1 : 0;
+      if (entry && !entry->has_place()) {
+        const auto absent = co_await disk.absent_from(block);
+        block += absent ? std::max<std::uint64_t>(absent->blocks, 1) : 1;
+        continue;
+      }
+      report_.allocated += entry ? 1 : 0;
       done = co_await vhdx_entry(disk, std::move(entry), geometry.payload_entry(block), geometry.block_size, map);
+      ++block;
     }
     co_return done;
   }

@@ -12,13 +12,14 @@
 namespace bulkhead::disk {
 namespace {
 
-Task<Result<bool>> has_place(Disk& disk, std::uint64_t block) {
-  if (auto* image = dynamic_cast<vhdx::VhdxDisk*>(&disk)) {
-    auto entry = co_await image->payload_entry(block);
-    co_return entry ? Result<bool>(entry->has_place()) : std::unexpected(entry.error());
+/// How many blocks from this one on have no place in the file; 0 if it has one.
+Task<Result<std::uint64_t>> absent_blocks(Disk& disk, std::uint64_t block) {
+  auto* image = dynamic_cast<BlockDisk*>(&disk);
+  if (image == nullptr) {
+    co_return 0;  // a raw image has no blocks
   }
-  auto place = co_await dynamic_cast<vhd::VhdDisk&>(disk).block_place(block);
-  co_return place ? Result<bool>(place->has_value()) : std::unexpected(place.error());
+  const auto absent = co_await image->absent_from(block);
+  co_return absent ? Result<std::uint64_t>(absent->blocks) : std::unexpected(absent.error());
 }
 
 Task<Result<>> release(Disk& disk, std::uint64_t block, std::uint64_t offset, std::uint64_t length) {
@@ -33,18 +34,22 @@ Task<Result<>> release(Disk& disk, std::uint64_t block, std::uint64_t offset, st
 Task<Result<>> release_zeros(Disk& disk, const Progress& progress) {
   const auto& properties = disk.properties();
   const auto unit = properties.block != 0 ? properties.block : kMiB;
-  for (std::uint64_t offset = 0; offset < properties.size; offset += unit) {
-    const auto length = std::min<std::uint64_t>(unit, properties.size - offset);
-    auto stored = properties.block != 0 ? co_await has_place(disk, offset / unit) : Result<bool>(true);
-    if (stored && *stored) {
-      stored = co_await holds_zeros(disk, CopyLayer::own, offset, length);
+  for (std::uint64_t offset = 0; offset < properties.size;) {
+    const auto absent = co_await absent_blocks(disk, offset / unit);
+    if (!absent) {
+      co_return std::unexpected(absent.error());
     }
     Result<> done;
-    if (!stored) {
-      done = std::unexpected(stored.error());
-    } else if (*stored) {
-      done = co_await release(disk, offset / unit, offset, length);
+    if (*absent == 0) {
+      const auto length = std::min<std::uint64_t>(unit, properties.size - offset);
+      const auto zeros = co_await holds_zeros(disk, CopyLayer::own, offset, length);
+      if (!zeros) {
+        done = std::unexpected(zeros.error());
+      } else if (*zeros) {
+        done = co_await release(disk, offset / unit, offset, length);
+      }
     }
+    offset += std::max<std::uint64_t>(*absent, 1) * unit;
     if (!done) {
       co_return done;
     }

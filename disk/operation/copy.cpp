@@ -24,6 +24,7 @@ struct Copying {
   std::uint64_t end;  // of this stretch
   std::uint64_t done;
   bool stop = false;
+  bool changed = false;  // something of the target
   Mutex asking;
 
   struct Part {
@@ -91,7 +92,7 @@ struct Copying {
   }
 
   Task<Result<>> work() {
-    std::vector<std::byte> buffer(kPiece);
+    std::vector<std::byte> buffer;  // once there is data
     for (;;) {
       auto part = co_await take();
       if (!part || part->length == 0) {
@@ -99,8 +100,11 @@ struct Copying {
       }
       Result<> result;
       if (part->content == Content::data) {
+        changed = true;
+        buffer.resize(kPiece);
         result = co_await write_data(*part, buffer);
       } else if (options.layer == CopyLayer::own && part->content != Content::parent) {
+        changed = true;
         result = co_await to.zero(part->offset, part->length);
       }
       if (!result) {
@@ -156,7 +160,7 @@ std::unexpected<Error> stopped() { return fail("stopped; run it again to finish"
 Task<Result<>> copy(Disk& from, Disk& to, CopyOptions options) {
   for (auto at = options.start; at < options.end;) {
     const auto end = std::min(options.end, at + options.checkpoint);
-    Copying copying{from, to, options, at, end, at, false, {}};
+    Copying copying{from, to, options, at, end, at, false, false, {}};
     TaskGroup workers;
     for (int i = 0; i < kWorkers; ++i) {
       workers.add(copying.work());
@@ -165,10 +169,11 @@ Task<Result<>> copy(Disk& from, Disk& to, CopyOptions options) {
     if (result && copying.stop) {
       co_return stopped();
     }
-    if (result) {
+    // Of a large disk most is empty: nothing to make durable, and quick to look through again.
+    if (result && copying.changed) {
       result = co_await to.flush();
     }
-    if (result && options.flushed) {
+    if (result && copying.changed && options.flushed) {
       result = co_await options.flushed(end);
     }
     if (!result) {

@@ -61,13 +61,14 @@ Task<Result<>> take_in_all(Disk& disk, Disk* other, const Progress& progress) {
   const std::uint64_t block = disk.properties().block;
   std::uint64_t flushed = 0;
   for (std::uint64_t offset = 0; offset < size;) {
-    // Block by block, so that one that shows nothing but zeros becomes one entry of the table.
-    auto extent = co_await disk.query(offset, std::min(size, (offset / block + 1) * block) - offset);
+    auto extent = co_await disk.query(offset, size - offset);
     if (!extent) {
       co_return std::unexpected(extent.error());
     }
     Result<> done;
     if (extent->content == Content::parent) {
+      // Block by block, so that one that shows nothing but zeros becomes one entry of the table.
+      extent->length = std::min(extent->length, (offset / block + 1) * block - offset);
       done = co_await take_in(disk, offset, extent->length, other, buffers);
     }
     offset += extent->length;

@@ -53,6 +53,7 @@ class VhdDisk final : public BlockDisk {
   std::uint64_t place_length() const { return bitmap_length_ + properties_.block; }
   /// Where a block's bitmap is in the file; nothing if it is not there.
   Task<Result<std::optional<std::uint64_t>>> block_place(std::uint64_t block);
+  Task<Result<Absent>> absent_from(std::uint64_t block) override;
 
   // For operations on the whole image, while no other request is under way.
 

@@ -63,6 +63,24 @@ Task<Result<VhdDisk::Run>> VhdDisk::present_run(BlockPart part) {
   co_return Run{part.length, present.value_or(false)};
 }
 
+Task<Result<BlockDisk::Absent>> VhdDisk::absent_from(std::uint64_t block) {
+  if (is_fixed()) {
+    co_return Absent{};
+  }
+  const std::uint64_t table = header_.table_offset;
+  const auto page = pages_->page_of(table + block * 4);
+  auto bytes = co_await pages_->load(page);
+  if (!bytes) {
+    co_return std::unexpected(bytes.error());
+  }
+  const auto end = std::min(blocks_, (page + pages_->page_size() - table) / 4);
+  auto last = block;
+  while (last < end && disk::load<U32>(*bytes, table + last * 4 - page) == kUnused) {
+    ++last;
+  }
+  co_return Absent{last - block, has_parent() ? Content::parent : Content::hole};
+}
+
 Task<Result<Extent>> VhdDisk::query_block(BlockPart part) {
   if (is_fixed()) {
     co_return co_await query_stored(*file_, part.within, part.length, static_cast<std::uint32_t>(kSector));

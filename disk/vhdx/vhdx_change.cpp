@@ -153,8 +153,10 @@ Task<Result<>> VhdxDisk::prepare_entries(std::uint64_t blocks) {
 
 Task<Result<>> VhdxDisk::clear_behind(std::uint64_t size) {
   const auto first = (size + geometry_.block_size - 1) / geometry_.block_size;
-  for (auto block = first; block < geometry_.blocks; ++block) {
+  for (auto block = first; block < geometry_.blocks;) {
     auto released = co_await release_block(block, PayloadState::not_present);
+    const auto absent = co_await absent_from(block);
+    block += absent ? std::max<std::uint64_t>(absent->blocks, 1) : 1;  // as this one is by now
     if (released && pages_->dirty() > kMostStagedPages) {
       released = co_await flush();
     }
@@ -233,7 +235,7 @@ Task<Result<>> VhdxDisk::stage_region_table(const RegionTable& table) {
 
 Task<Result<>> VhdxDisk::drop_parent() {
   auto done = co_await prepare_change(false);
-  for (std::uint64_t block = 0; done && block < geometry_.blocks; ++block) {
+  for (std::uint64_t block = 0; done && block < geometry_.blocks;) {
     auto entry = co_await payload_entry(block);
     if (!entry) {
       co_return std::unexpected(entry.error());
@@ -256,6 +258,8 @@ Task<Result<>> VhdxDisk::drop_parent() {
                                       BatEntry{PayloadState::fully_present, entry->offset}.encode());
       barrier_ = true;
     }
+    const auto absent = co_await absent_from(block);
+    block += absent ? std::max<std::uint64_t>(absent->blocks, 1) : 1;
   }
   const auto chunks = (geometry_.blocks + geometry_.chunk_ratio - 1) / geometry_.chunk_ratio;
   if (done) {

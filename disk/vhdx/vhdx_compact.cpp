@@ -31,11 +31,13 @@ Task<Result<std::vector<VhdxDisk::Used>>> VhdxDisk::used_places() {
     }
     return {};
   };
-  for (std::uint64_t block = 0; block < geometry_.blocks; ++block) {
+  for (std::uint64_t block = 0; block < geometry_.blocks;) {
     auto added = add(co_await payload_entry(block), geometry_.block_size, geometry_.payload_entry(block));
     if (!added) {
       co_return std::unexpected(added.error());
     }
+    const auto absent = co_await absent_from(block);
+    block += absent ? std::max<std::uint64_t>(absent->blocks, 1) : 1;
   }
   for (std::uint64_t chunk = 0; metadata_.has_parent && chunk < chunks; ++chunk) {
     auto added = add(co_await bitmap_entry(chunk), kMiB, geometry_.bitmap_entry(chunk));

@@ -43,6 +43,7 @@ class VhdxDisk final : public BlockDisk {
   /// The BAT entry of a payload block; of a chunk's sector bitmap block.
   Task<Result<BatEntry>> payload_entry(std::uint64_t block);
   Task<Result<BatEntry>> bitmap_entry(std::uint64_t chunk);
+  Task<Result<Absent>> absent_from(std::uint64_t block) override;
 
   // What follows is for operations on the whole image, while no other request is under way.
 
@@ -92,6 +93,8 @@ class VhdxDisk final : public BlockDisk {
   Task<Result<>> zero_part(BlockPart part);
   Task<Result<>> release_block(std::uint64_t block, PayloadState state);
   bool is_whole(BlockPart part) const;
+  /// What a block without a place shows.
+  Content content_of(PayloadState absent) const;
 
   /// A raw entry of the table; the first one only if its page is in memory.
   std::optional<std::uint64_t> entry_in_memory(std::uint64_t index);

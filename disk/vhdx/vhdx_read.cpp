@@ -67,29 +67,56 @@ Task<Result<VhdxDisk::Run>> VhdxDisk::present_run(BlockPart part) {
   co_return Run{(end - start) * sector, present.value_or(false)};
 }
 
+Content VhdxDisk::content_of(PayloadState absent) const {
+  if (absent == PayloadState::zero) {
+    return Content::zero;
+  }
+  return absent == PayloadState::not_present && has_parent() ? Content::parent : Content::hole;
+}
+
+/// Up to the end of the page of the table; a chunk ends with one.
+Task<Result<BlockDisk::Absent>> VhdxDisk::absent_from(std::uint64_t block) {
+  const auto table = regions_.bat.offset;
+  const auto first = geometry_.payload_entry(block);
+  const auto page = pages_->page_of(table + first * 8);
+  auto bytes = co_await pages_->load(page);
+  if (!bytes) {
+    co_return std::unexpected(bytes.error());
+  }
+  const auto raw = [&](std::uint64_t index) {
+    return std::uint64_t{disk::load<U64>(*bytes, table + index * 8 - page)};
+  };
+  const auto entry = checked_entry(first, raw(first), geometry_.block_size);
+  if (!entry || entry->has_place()) {
+    co_return Absent{};
+  }
+  const auto end = std::min({(page + kLogSector - table) / 8, geometry_.bitmap_entry(geometry_.chunk_of(block)),
+                             geometry_.payload_entry(geometry_.blocks - 1) + 1});
+  auto index = first + 1;
+  while (index < end && raw(index) == raw(first)) {
+    ++index;
+  }
+  co_return Absent{index - first, content_of(entry->state)};
+}
+
 Task<Result<Extent>> VhdxDisk::query_block(BlockPart part) {
   auto held = co_await gate_.share(part.block);
   auto entry = co_await payload_entry(part.block);
   if (!entry) {
     co_return std::unexpected(entry.error());
   }
-  switch (entry->state) {
-    case PayloadState::not_present: co_return Extent{part.length, has_parent() ? Content::parent : Content::hole};
-    case PayloadState::undefined:
-    case PayloadState::unmapped: co_return Extent{part.length, Content::hole};
-    case PayloadState::zero: co_return Extent{part.length, Content::zero};
-    case PayloadState::partially_present: {
-      auto run = co_await present_run(part);
-      if (!run) {
-        co_return std::unexpected(run.error());
-      }
-      if (!run->present) {
-        co_return Extent{run->length, Content::parent};
-      }
-      part.length = run->length;
-      break;
+  if (!entry->has_place()) {
+    co_return Extent{part.length, content_of(entry->state)};
+  }
+  if (entry->state == PayloadState::partially_present) {
+    auto run = co_await present_run(part);
+    if (!run) {
+      co_return std::unexpected(run.error());
     }
-    case PayloadState::fully_present: break;
+    if (!run->present) {
+      co_return Extent{run->length, Content::parent};
+    }
+    part.length = run->length;
   }
   co_return co_await query_stored(*active_, entry->offset + part.within, part.length, metadata_.logical_sector);
 }

@@ -59,7 +59,7 @@ bool Emulator::physical_address(std::uint64_t linear, bool write, GuestPhysicalA
     return true;
   }
   const Translation translation =
-      translate(*state_, memory_, linear, {.write = write, .user = state_->privilege_level() == 3});
+      translate(*state_, memory_, linear, {.write = write, .user = state_->privilege_level() == 3}, written_);
   if (translation.outcome == Translation::Outcome::PageFault) return page_fault(linear, translation.error_code);
   if (translation.outcome != Translation::Outcome::Mapped) return unsupported();
   address = translation.address;
@@ -117,6 +117,7 @@ bool Emulator::store_piece(GuestPhysicalAddress address, unsigned size, std::uin
   const MemoryRegion* region = memory_.find(address);
   if (region != nullptr && region->writable) {
     std::memcpy(region->bytes.data() + (address - region->base), &value, size);
+    if (written_ != nullptr) written_->note(address);
     record(0);
     ++position_;
     return true;

@@ -96,7 +96,7 @@ bool Emulator::fetch() {
   const AccessKind access = {.fetch = true, .user = state_->privilege_level() == 3};
   std::uint64_t address = start;
   for (int page = 0; page < 2; ++page) {
-    const Translation translation = translate(*state_, memory_, address, access);
+    const Translation translation = translate(*state_, memory_, address, access, written_);
     if (translation.outcome == Translation::Outcome::PageFault) return page_fault(address, translation.error_code);
     if (translation.outcome != Translation::Outcome::Mapped) return unsupported();
     const std::size_t room = kLongestInstruction - code_.count;

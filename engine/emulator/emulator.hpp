@@ -66,7 +66,9 @@ struct AccessHint {
 
 class Emulator {
  public:
-  Emulator(GuestMemory& memory, VectorRegisters& vectors) : memory_(memory), vectors_(vectors) {}
+  /// `written`: where the pages go that it writes; null: nobody wants to know.
+  Emulator(GuestMemory& memory, VectorRegisters& vectors, WrittenPages* written = nullptr)
+      : memory_(memory), vectors_(vectors), written_(written) {}
 
   /// Starts the instruction at RIP. `state` must stay until Completed, Fault or Unsupported.
   Step begin(ProcessorState& state, AccessHint hint = {});
@@ -142,6 +144,7 @@ class Emulator {
 
   GuestMemory& memory_;
   VectorRegisters& vectors_;
+  WrittenPages* written_;
   Decoder decoder_;
 
   ProcessorState* state_ = nullptr;

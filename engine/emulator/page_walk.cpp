@@ -33,8 +33,8 @@ constexpr std::uint64_t bits(unsigned first, unsigned last) {  // inclusive
 template <typename Entry>
 class Walk {
  public:
-  Walk(const ProcessorState& state, GuestMemory& memory, std::uint64_t linear, AccessKind access)
-      : state_(state), memory_(memory), linear_(linear), access_(access), form_(form_of(state)) {
+  Walk(const ProcessorState& state, GuestMemory& memory, std::uint64_t linear, AccessKind access, WrittenPages* written)
+      : state_(state), memory_(memory), linear_(linear), access_(access), written_(written), form_(form_of(state)) {
     if constexpr (kWide) {
       reserved_ = bits(state.physical_address_bits, 51) | (form_.is_pae ? bits(52, 62) : 0) |
                   ((state.efer & kEferNoExecute) ? 0 : kNoExecute);
@@ -48,7 +48,7 @@ class Walk {
   static constexpr bool kWide = sizeof(Entry) == 8;
   static constexpr unsigned kIndexBits = kWide ? 9 : 10;
 
-  bool has_rights(unsigned level) const { return !(form_.is_pae && level == 3); }
+  bool has_rights(unsigned level) const { return !form_.is_pae || level != 3; }
   bool is_leaf(std::uint64_t entry, unsigned level) const {
     if (level == 1) return true;
     if (!(entry & kLarge)) return false;
@@ -59,7 +59,7 @@ class Walk {
   bool is_permitted() const;
   GuestPhysicalAddress leaf_address(std::uint64_t entry, unsigned level) const;
   /// Sets accessed and dirty bits. False if the entry is not any more what it was.
-  bool mark(std::uint8_t* place, std::uint64_t entry, unsigned level, bool leaf);
+  bool mark(GuestPhysicalAddress address, std::uint8_t* place, std::uint64_t entry, unsigned level, bool leaf);
   Translation fault(std::uint32_t error) const {
     if (access_.write) error |= kErrorWrite;
     if (access_.user) error |= kErrorUser;
@@ -71,6 +71,7 @@ class Walk {
   GuestMemory& memory_;
   std::uint64_t linear_;
   AccessKind access_;
+  WrittenPages* written_;
   Form form_;
   std::uint64_t reserved_ = 0;                // in an entry of any level
   std::uint64_t rights_ = kWritable | kUser;  // that all levels give
@@ -112,14 +113,17 @@ GuestPhysicalAddress Walk<Entry>::leaf_address(std::uint64_t entry, unsigned lev
 }
 
 template <typename Entry>
-bool Walk<Entry>::mark(std::uint8_t* place, std::uint64_t entry, unsigned level, bool leaf) {
+bool Walk<Entry>::mark(GuestPhysicalAddress address, std::uint8_t* place, std::uint64_t entry, unsigned level,
+                       bool leaf) {
   std::uint64_t wanted = has_rights(level) ? kAccessed : 0;
   if (leaf && access_.write) wanted |= kDirty;
   if ((entry & wanted) == wanted) [[likely]]
     return true;
   auto expected = static_cast<Entry>(entry);
-  return std::atomic_ref<Entry>(*reinterpret_cast<Entry*>(place))
-      .compare_exchange_strong(expected, static_cast<Entry>(entry | wanted));
+  const bool marked = std::atomic_ref<Entry>(*reinterpret_cast<Entry*>(place))
+                          .compare_exchange_strong(expected, static_cast<Entry>(entry | wanted));
+  if (written_ != nullptr) written_->note(address);
+  return marked;
 }
 
 template <typename Entry>
@@ -150,7 +154,7 @@ bool Walk<Entry>::run(Translation& result) {
       result = fault(kErrorPresent);
       return true;
     }
-    if (region->writable && !mark(place, entry, level, leaf)) return false;
+    if (region->writable && !mark(address, place, entry, level, leaf)) return false;
     if (leaf) {
       result = {Translation::Outcome::Mapped, 0, leaf_address(entry, level)};
       return true;
@@ -160,22 +164,25 @@ bool Walk<Entry>::run(Translation& result) {
 }
 
 template <typename Entry>
-Translation walk(const ProcessorState& state, GuestMemory& memory, std::uint64_t linear, AccessKind access) {
+Translation walk(const ProcessorState& state, GuestMemory& memory, std::uint64_t linear, AccessKind access,
+                 WrittenPages* written) {
   // Another processor that changes an entry again and again in our way is left to win after some rounds: the fault
   // sends this one back to the same instruction.
   Translation result = {Translation::Outcome::PageFault, 0, 0};
   for (int round = 0; round < 16; ++round) {
-    if (Walk<Entry>(state, memory, linear, access).run(result)) return result;
+    if (Walk<Entry>(state, memory, linear, access, written).run(result)) return result;
   }
   return result;
 }
 
 }  // namespace
 
-Translation translate(const ProcessorState& state, GuestMemory& memory, std::uint64_t linear, AccessKind access) {
+Translation translate(const ProcessorState& state, GuestMemory& memory, std::uint64_t linear, AccessKind access,
+                      WrittenPages* written) {
   if (!(state.cr0 & kCr0Paging)) return {Translation::Outcome::Mapped, 0, linear & 0xffffffff};
   const bool wide = (state.efer & kEferLongModeActive) || (state.cr4 & kCr4PhysicalAddressExtension);
-  return wide ? walk<std::uint64_t>(state, memory, linear, access) : walk<std::uint32_t>(state, memory, linear, access);
+  return wide ? walk<std::uint64_t>(state, memory, linear, access, written)
+              : walk<std::uint32_t>(state, memory, linear, access, written);
 }
 
 }  // namespace bulkhead::engine::emulator

@@ -14,6 +14,7 @@
 
 #include "engine/emulator/processor_state.hpp"
 #include "engine/guest_memory.hpp"
+#include "engine/written_pages.hpp"
 
 namespace bulkhead::engine::emulator {
 
@@ -31,7 +32,9 @@ struct Translation {
   GuestPhysicalAddress address;  // Mapped: the byte's; TableNotInMemory: the table entry's
 };
 
-/// Translates one byte's address and sets accessed and dirty bits as the processor does.
-Translation translate(const ProcessorState& state, GuestMemory& memory, std::uint64_t linear, AccessKind access);
+/// Translates one byte's address and sets accessed and dirty bits as the processor does; the pages of the tables in which it sets some
+/// go to `written`.
+Translation translate(const ProcessorState& state, GuestMemory& memory, std::uint64_t linear, AccessKind access,
+                      WrittenPages* written = nullptr);
 
 }  // namespace bulkhead::engine::emulator

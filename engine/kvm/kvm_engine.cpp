@@ -9,6 +9,8 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <future>
+#include <system_error>
 
 #include "engine/file_descriptor.hpp"
 #include "engine/kvm/cpuid.hpp"
@@ -80,10 +82,46 @@ Result<Trial> try_guest(int device) {
                .can_freeze_time = can_freeze};
 }
 
+/// The machine that is asked for next. The kernel makes one in no time but waits for all processors of the host meanwhile, longer than a
+/// guest's kernel takes to be put into its memory; so it begins before anybody asks.
+class NextMachine {
+ public:
+  explicit NextMachine(int device) : device_(device) {
+    try {
+      next_ = std::async(std::launch::async, make, device);
+    } catch (const std::system_error&) {
+      next_ = {};  // there is no thread to be had: it is made when it is asked for
+    }
+  }
+
+  /// Once; later ones are made then and there.
+  Result<FileDescriptor> take() {
+    Made made = next_.valid() ? next_.get() : make(device_);
+    if (made.machine.is_open()) return std::move(made.machine);
+    return std::unexpected(Error::from_errno("cannot create a KVM machine", made.error));
+  }
+
+ private:
+  struct Made {
+    FileDescriptor machine;
+    int error;
+  };
+  static Made make(int device) {
+    FileDescriptor machine(ioctl(device, KVM_CREATE_VM, 0));
+    const int error = errno;
+    return {std::move(machine), error};
+  }
+
+  int device_;
+  std::future<Made> next_;
+};
+
 class KvmEngine final : public Engine {
  public:
-  KvmEngine(FileDescriptor device, Trial trial, std::shared_ptr<const KvmHost> host, Capabilities capabilities)
+  KvmEngine(FileDescriptor device, NextMachine next, Trial trial, std::shared_ptr<const KvmHost> host,
+            Capabilities capabilities)
       : device_(std::move(device)),
+        next_(std::move(next)),
         trial_(std::move(trial)),
         host_(std::move(host)),
         capabilities_(std::move(capabilities)) {}
@@ -96,11 +134,14 @@ class KvmEngine final : public Engine {
                               settings.vp_count));
     }
     if (settings.synic && !capabilities_.synic) return fail("this kernel's KVM lacks SynICs");
-    return KvmPartition::create(device_.get(), settings, host_);
+    auto machine = next_.take();
+    if (!machine) return std::unexpected(machine.error());
+    return KvmPartition::create(std::move(*machine), settings, host_);
   }
 
  private:
   FileDescriptor device_;
+  NextMachine next_;
   Trial trial_;
   std::shared_ptr<const KvmHost> host_;
   Capabilities capabilities_;
@@ -118,6 +159,7 @@ Result<std::unique_ptr<Engine>> open_engine_at(const char* path) {
   }
   const auto extension = [&](int capability) { return ioctl(device.get(), KVM_CHECK_EXTENSION, capability); };
   if (auto checked = check_requirements(extension); !checked) return std::unexpected(checked.error());
+  NextMachine next(device.get());
   auto trial = try_guest(device.get());
   if (!trial) return std::unexpected(trial.error());
   auto cpuid = supported_cpuid(device.get());
@@ -146,7 +188,8 @@ Result<std::unique_ptr<Engine>> open_engine_at(const char* path) {
                                                       .tsc_frequency = trial->tsc_frequency,
                                                       .synic = synic,
                                                       .saved_state = saved_state});
-  return std::make_unique<KvmEngine>(std::move(device), std::move(*trial), std::move(host), std::move(capabilities));
+  return std::make_unique<KvmEngine>(std::move(device), std::move(next), std::move(*trial), std::move(host),
+                                     std::move(capabilities));
 }
 
 }  // namespace bulkhead::engine::kvm

@@ -27,10 +27,8 @@ KvmPartition::KvmPartition(FileDescriptor machine, const PartitionSettings& sett
                            std::shared_ptr<const KvmHost> host)
     : machine_(std::move(machine)), settings_(settings), host_(std::move(host)), memory_(machine_.get()) {}
 
-Result<std::unique_ptr<Partition>> KvmPartition::create(int device, const PartitionSettings& settings,
+Result<std::unique_ptr<Partition>> KvmPartition::create(FileDescriptor machine, const PartitionSettings& settings,
                                                         std::shared_ptr<const KvmHost> host) {
-  FileDescriptor machine(ioctl(device, KVM_CREATE_VM, 0));
-  if (!machine.is_open()) return std::unexpected(Error::from_errno("cannot create a KVM machine", errno));
   std::uint64_t identity_map = kIdentityMapAddress;
   if (ioctl(machine.get(), KVM_SET_IDENTITY_MAP_ADDR, &identity_map) < 0 ||
       ioctl(machine.get(), KVM_SET_TSS_ADDR, kTaskStateAddress) < 0) {

@@ -26,7 +26,8 @@ class KvmVirtualProcessor;
 
 class KvmPartition final : public Partition {
  public:
-  static Result<std::unique_ptr<Partition>> create(int device, const PartitionSettings& settings,
+  /// Of a new machine.
+  static Result<std::unique_ptr<Partition>> create(FileDescriptor machine, const PartitionSettings& settings,
                                                    std::shared_ptr<const KvmHost> host);
 
   Result<> map_memory(GuestMemory& memory) override;

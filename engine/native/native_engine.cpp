@@ -21,7 +21,7 @@ class NativeEngine final : public Engine {
       return fail(fmt::format("a machine has 1 to {} virtual processors here, not {}", capabilities_.maximum_vps,
                               settings.vp_count));
     }
-    return NativePartition::create(*vid_, settings);
+    return NativePartition::create(*vid_, settings, capabilities_.tsc_frequency);
   }
 
  private:
@@ -52,6 +52,8 @@ Result<std::unique_ptr<Engine>> engine_over(std::unique_ptr<Vid> vid) {
                             .maximum_vps = information->hypervisor.maximum_vps,
                             .tsc_frequency = information->hypervisor.tsc_frequency,
                             .synic = true,
+                            .saved_state = true,
+                            .dirty_pages = true,
                             .reference_time = true,
                             .takes_memory = true};
   return std::make_unique<NativeEngine>(std::move(vid), std::move(capabilities));

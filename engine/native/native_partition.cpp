@@ -4,8 +4,10 @@
 #include <cpuid.h>
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 #include <bit>
+#include <cstdint>
 #include <cstring>
 #include <utility>
 
@@ -27,9 +29,10 @@ std::span<const std::uint8_t> bytes_of(const Input& input) {
   return {reinterpret_cast<const std::uint8_t*>(&input), sizeof(input)};
 }
 
+constexpr std::uint32_t kSavedVersion = 1;
+/// Of a harvest, at once: 8 MiB, which is whole large pages.
+constexpr std::uint32_t kPagesAtOnce = 2048;
 constexpr const char* kFixedMemory = "the partition was made with memory that does not change";
-constexpr const char* kNoDirtyPages =
-    "the hypervisor does not tell yet which pages a guest has written (HvCallGetGpaPagesAccessStates)";
 
 }  // namespace
 
@@ -44,10 +47,12 @@ bulkhead_assert_interrupt interrupt_request(abi::InterruptMessage message) {
   return request;
 }
 
-Result<std::unique_ptr<Partition>> NativePartition::create(Vid& vid, const PartitionSettings& settings) {
+Result<std::unique_ptr<Partition>> NativePartition::create(Vid& vid, const PartitionSettings& settings,
+                                                           std::uint64_t tsc_frequency) {
   auto vid_partition = vid.create_partition(HV_PARTITION_CREATION_LAPIC_PRESENT | HV_PARTITION_CREATION_X2APIC_CAPABLE);
   if (!vid_partition) return std::unexpected(vid_partition.error());
-  std::unique_ptr<NativePartition> partition(new NativePartition(vid, std::move(*vid_partition), settings));
+  std::unique_ptr<NativePartition> partition(
+      new NativePartition(vid, std::move(*vid_partition), settings, tsc_frequency));
 
   hv_partition_property property = {};
   property.code = HV_PARTITION_PROPERTY_PROCESSORS_PER_SOCKET;
@@ -108,13 +113,12 @@ Result<std::unique_ptr<VirtualProcessor>> NativePartition::create_vp(std::uint32
   suspend.name = static_cast<std::uint32_t>(abi::RegisterName::ExplicitSuspend);
   if (auto started = (*processor)->set_registers(std::span(&suspend, 1)); !started)
     return std::unexpected(started.error());
-  return std::make_unique<NativeVirtualProcessor>(std::move(*processor), *partition_, *memory_, synic_calls_, index,
-                                                  physical_address_bits());
+  return std::make_unique<NativeVirtualProcessor>(std::move(*processor), *this, index, physical_address_bits());
 }
 
 void NativePartition::send_interrupt(abi::InterruptMessage message) {
   // An interrupt that no local APIC takes, or of a kind that does not exist, is lost, as on the bus.
-  (void)partition_->assert_interrupt(interrupt_request(message));
+  [[maybe_unused]] const auto lost = partition_->assert_interrupt(interrupt_request(message));
 }
 
 void NativePartition::set_level_messages(std::span<const abi::InterruptMessage>) {}
@@ -158,21 +162,96 @@ std::uint64_t NativePartition::used_again(GuestPhysicalAddress address, std::uin
 }
 
 Result<> NativePartition::set_time_freeze(bool frozen) {
+  if (frozen == frozen_) return {};
   hv_partition_property property = {};
   property.code = HV_PARTITION_PROPERTY_TIME_FREEZE;
   property.value = frozen;
   if (auto set = partition_->hypercall(HV_CALL_SET_PARTITION_PROPERTY, bytes_of(property), {}); !set) {
     return std::unexpected(set.error().within(frozen ? "cannot stop the partition's time" : "cannot start it again"));
   }
+  frozen_ = frozen;
   return {};
 }
 
-Result<state::SavedUnit> NativePartition::save() { return fail(kNoSavedState); }
+Result<state::SavedUnit> NativePartition::save() {
+  if (!frozen_) return fail("a partition is saved only while its time stands still");
+  const auto time = reference_time();
+  if (!time) return fail("cannot read the partition's reference time");
+  state::SavedUnit saved(kSavedVersion);
+  saved.number("processors", settings_.vp_count).number("synic", settings_.synic).number("reference time", *time);
+  return saved;
+}
 
-Result<> NativePartition::restore(const state::SavedUnit&) { return fail(kNoSavedState); }
+Result<> NativePartition::restore(const state::SavedUnit& saved) {
+  if (!frozen_) return fail("a partition is restored only while its time stands still");
+  state::SavedReader reader(saved, "partition", kSavedVersion);
+  const auto processors = reader.number("processors", UINT32_MAX);
+  const bool synic = reader.flag("synic");
+  const auto time = reader.number("reference time", INT64_MAX);
+  if (auto read = reader.finish(); !read) return read;
+  if (processors != settings_.vp_count || synic != settings_.synic) {
+    return fail(fmt::format("the saved partition has {} virtual processors with{} SynICs, this has {} with{}",
+                            processors, synic ? "" : "out", settings_.vp_count, settings_.synic ? "" : "out"));
+  }
+  hv_partition_property property = {};
+  property.code = HV_PARTITION_PROPERTY_REFERENCE_TIME;
+  property.value = time;
+  if (auto set = partition_->hypercall(HV_CALL_SET_PARTITION_PROPERTY, bytes_of(property), {}); !set) {
+    return std::unexpected(set.error().within("cannot set the partition's reference time"));
+  }
+  return {};
+}
 
-Result<> NativePartition::track_dirty_pages(bool) { return fail(kNoDirtyPages); }
+/// For all pages that the guest can write: call 0xc9 with these flags, and those that were dirty to `dirty`.
+Result<> NativePartition::change_access(std::uint64_t flags, DirtyPages* dirty) {
+  std::vector<std::uint8_t> states(kPagesAtOnce);
+  for (const auto& region : memory_->regions()) {
+    if (!region.writable) continue;
+    const std::uint64_t end = region.base + region.bytes.size();
+    for (GuestPhysicalAddress address = region.base; address < end; address += kPagesAtOnce * kGuestPageSize) {
+      const auto count =
+          static_cast<std::uint32_t>(std::min<std::uint64_t>(kPagesAtOnce, (end - address) / kGuestPageSize));
+      hv_get_gpa_pages_access_states input = {};
+      input.flags = flags;
+      input.gpa_base = address / kGuestPageSize;
+      const auto output = std::span(states).first(count);
+      if (auto asked = partition_->hypercall(HV_CALL_GET_GPA_PAGES_ACCESS_STATES, bytes_of(input), output, count);
+          !asked) {
+        return std::unexpected(asked.error().within("cannot ask which pages were written"));
+      }
+      if (dirty == nullptr) continue;
+      for (std::uint32_t page = 0; page < count; ++page) {
+        if (output[page] & HV_GPA_PAGE_DIRTY) dirty->mark(address + page * kGuestPageSize);
+      }
+    }
+  }
+  return {};
+}
 
-Result<DirtyPages> NativePartition::harvest_dirty_pages() { return fail(kNoDirtyPages); }
+/// What was written before is taken back first. Without tracking nobody looks, and the hypervisor has its large pages back.
+Result<> NativePartition::track_dirty_pages(bool wanted) {
+  if (memory_ == nullptr) return fail("a partition gets its memory before its dirty pages are tracked");
+  if (wanted) {
+    written_pages_.track(memory_->regions());
+  } else {
+    written_pages_.stop();
+  }
+  tracks_ = false;
+  if (auto changed = change_access(wanted ? HV_GPA_ACCESS_CLEAR_DIRTY : HV_GPA_ACCESS_SET_DIRTY, nullptr); !changed) {
+    return changed;
+  }
+  tracks_ = wanted;
+  return {};
+}
+
+Result<DirtyPages> NativePartition::harvest_dirty_pages() {
+  if (!tracks_) return fail("dirty pages are not tracked");
+  DirtyPages pages(memory_->regions());
+  if (auto changed = change_access(HV_GPA_ACCESS_CLEAR_DIRTY, &pages); !changed) {
+    return std::unexpected(changed.error());
+  }
+  written_pages_.harvest(memory_->regions(), pages);
+  return pages;
+}
 
 }  // namespace bulkhead::engine::native

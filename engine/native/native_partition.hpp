@@ -11,12 +11,15 @@
 #include "engine/native/changing_memory.hpp"
 #include "engine/native/vid.hpp"
 #include "engine/synic_calls.hpp"
+#include "engine/written_pages.hpp"
 
 namespace bulkhead::engine::native {
 
 class NativePartition final : public Partition {
  public:
-  static Result<std::unique_ptr<Partition>> create(Vid& vid, const PartitionSettings& settings);
+  /// `tsc_frequency`: of the guest's time stamp counter, in Hz.
+  static Result<std::unique_ptr<Partition>> create(Vid& vid, const PartitionSettings& settings,
+                                                   std::uint64_t tsc_frequency);
 
   Result<> map_memory(GuestMemory& memory) override;
   Result<std::unique_ptr<VirtualProcessor>> create_vp(std::uint32_t index) override;
@@ -32,22 +35,35 @@ class NativePartition final : public Partition {
   std::uint64_t used_again(GuestPhysicalAddress address, std::uint64_t size) const override;
   Result<> freeze_time() override { return set_time_freeze(true); }
   Result<> thaw_time() override { return set_time_freeze(false); }
-  // The hypervisor has reference time, and registers by name; what else a partition is it does not give out yet.
   Result<state::SavedUnit> save() override;
   Result<> restore(const state::SavedUnit& saved) override;
   Result<> track_dirty_pages(bool wanted) override;
   Result<DirtyPages> harvest_dirty_pages() override;
 
+  // For its processors.
+  VidPartition& vid() const { return *partition_; }
+  GuestMemory& memory() const { return *memory_; }
+  const SynicCalls& synic_calls() const { return synic_calls_; }
+  WrittenPages& written_pages() { return written_pages_; }
+  std::uint64_t tsc_frequency() const { return tsc_frequency_; }
+  bool time_is_frozen() const { return frozen_; }
+
  private:
-  NativePartition(Vid& vid, std::unique_ptr<VidPartition> partition, const PartitionSettings& settings)
-      : vid_(vid), partition_(std::move(partition)), settings_(settings) {}
+  NativePartition(Vid& vid, std::unique_ptr<VidPartition> partition, const PartitionSettings& settings,
+                  std::uint64_t tsc_frequency)
+      : vid_(vid), partition_(std::move(partition)), settings_(settings), tsc_frequency_(tsc_frequency) {}
   Result<> install_intercepts();
   Result<> intercept(hv_intercept_type type, std::uint32_t access, std::uint64_t parameter, std::string_view what);
   Result<> set_time_freeze(bool frozen);
+  Result<> change_access(std::uint64_t flags, DirtyPages* dirty);
 
   Vid& vid_;
   std::unique_ptr<VidPartition> partition_;
   PartitionSettings settings_;
+  std::uint64_t tsc_frequency_;
+  bool frozen_ = false;
+  bool tracks_ = false;
+  WrittenPages written_pages_;  // by the emulator
   GuestMemory* memory_ = nullptr;
   SynicCalls synic_calls_;
   std::vector<std::unique_ptr<VidMemory>> pinned_;

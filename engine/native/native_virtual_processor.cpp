@@ -8,6 +8,8 @@
 #include <vector>
 
 #include "engine/guest_crash.hpp"
+#include "engine/native/native_partition.hpp"
+#include "engine/native/native_saved_processor.hpp"
 
 namespace bulkhead::engine::native {
 namespace {
@@ -36,16 +38,15 @@ hv_register_assignment assignment(RegisterName name, std::uint64_t value) {
 
 }  // namespace
 
-NativeVirtualProcessor::NativeVirtualProcessor(std::unique_ptr<VidProcessor> processor, VidPartition& partition,
-                                               GuestMemory& memory, const SynicCalls& synic_calls, std::uint32_t index,
-                                               std::uint8_t physical_address_bits)
+NativeVirtualProcessor::NativeVirtualProcessor(std::unique_ptr<VidProcessor> processor, NativePartition& partition,
+                                               std::uint32_t index, std::uint8_t physical_address_bits)
     : processor_(std::move(processor)),
       partition_(partition),
-      memory_(memory),
-      synic_calls_(synic_calls),
+      memory_(partition.memory()),
+      synic_calls_(partition.synic_calls()),
       index_(index),
       page_(processor_->register_page()),
-      emulator_(memory, *this) {
+      emulator_(partition.memory(), *this, &partition.written_pages()) {
   state_.physical_address_bits = physical_address_bits;
 }
 
@@ -117,7 +118,7 @@ Result<> NativeVirtualProcessor::inject_external_interrupt(std::uint8_t vector) 
   interrupt.interrupt_type = HV_INTERRUPT_TYPE_EXTINT;
   interrupt.destination = index_;
   interrupt.vector = vector;
-  return partition_.assert_interrupt(interrupt);
+  return partition_.vid().assert_interrupt(interrupt);
 }
 
 /// The exit that the intercept message means, if the guest cannot go on without one.
@@ -383,6 +384,25 @@ Result<> NativeVirtualProcessor::get_registers(std::span<RegisterAssignment> ass
   if (auto read = processor_->get_registers(list); !read) return read;
   for (std::size_t index = 0; index < list.size(); ++index) assignments[index].value.raw = list[index].value;
   return {};
+}
+
+Result<> NativeVirtualProcessor::check_frozen() const {
+  if (partition_.time_is_frozen()) return {};
+  return fail("a processor is saved and restored only while the partition's time stands still");
+}
+
+Result<state::SavedUnit> NativeVirtualProcessor::save() {
+  if (auto frozen = check_frozen(); !frozen) return std::unexpected(frozen.error());
+  if (auto flushed = flush_register_page(); !flushed) return std::unexpected(flushed.error());
+  return save_processor({*processor_, partition_.vid(), index_, partition_.tsc_frequency()});
+}
+
+Result<> NativeVirtualProcessor::restore(const state::SavedUnit& saved) {
+  if (auto frozen = check_frozen(); !frozen) return frozen;
+  page_.dirty = 0;
+  unfinished_ = Unfinished::Nothing;
+  window_asked_ = false;
+  return restore_processor({*processor_, partition_.vid(), index_, partition_.tsc_frequency()}, saved);
 }
 
 }  // namespace bulkhead::engine::native

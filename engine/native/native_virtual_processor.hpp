@@ -23,14 +23,13 @@
 
 namespace bulkhead::engine::native {
 
-inline constexpr const char* kNoSavedState =
-    "the hypervisor does not give out a processor's local APIC and extended state yet (HvCallGetVpState)";
+class NativePartition;
 
 class NativeVirtualProcessor final : public VirtualProcessor, private emulator::VectorRegisters {
  public:
-  /// All that it refers to must live longer.
-  NativeVirtualProcessor(std::unique_ptr<VidProcessor> processor, VidPartition& partition, GuestMemory& memory,
-                         const SynicCalls& synic_calls, std::uint32_t index, std::uint8_t physical_address_bits);
+  /// Of a partition that has its memory, and lives longer.
+  NativeVirtualProcessor(std::unique_ptr<VidProcessor> processor, NativePartition& partition, std::uint32_t index,
+                         std::uint8_t physical_address_bits);
 
   std::uint32_t index() const override { return index_; }
   Result<Exit> run() override;
@@ -40,8 +39,8 @@ class NativeVirtualProcessor final : public VirtualProcessor, private emulator::
   Result<> inject_external_interrupt(std::uint8_t vector) override;
   Result<> set_registers(std::span<const RegisterAssignment> assignments) override;
   Result<> get_registers(std::span<RegisterAssignment> assignments) override;
-  Result<state::SavedUnit> save() override { return fail(kNoSavedState); }
-  Result<> restore(const state::SavedUnit&) override { return fail(kNoSavedState); }
+  Result<state::SavedUnit> save() override;
+  Result<> restore(const state::SavedUnit& saved) override;
 
  private:
   /// What the instruction of the last exit still needs.
@@ -69,13 +68,14 @@ class NativeVirtualProcessor final : public VirtualProcessor, private emulator::
   Result<> flush_register_page();
   Result<> set(abi::RegisterName name, std::uint64_t value);
   Result<> ask_for_window();
+  Result<> check_frozen() const;
 
   // emulator::VectorRegisters
   bool read(unsigned index, std::span<std::uint8_t, 16> value) override;
   bool write(unsigned index, std::span<const std::uint8_t, 16> value, bool clear_upper) override;
 
   std::unique_ptr<VidProcessor> processor_;
-  VidPartition& partition_;
+  NativePartition& partition_;
   const GuestMemory& memory_;
   const SynicCalls& synic_calls_;
   std::uint32_t index_;

@@ -18,6 +18,15 @@ Error refused(std::string_view attempt, int number, std::uint16_t status) {
   return Error::from_errno(attempt, number);
 }
 
+std::string_view name_of(hv_vp_state_type type) {
+  switch (type) {
+    case HV_VP_STATE_LOCAL_APIC: return "the local APIC";
+    case HV_VP_STATE_XSAVE: return "the extended state";
+    case HV_VP_STATE_SYNTHETIC_TIMERS: return "the synthetic timers";
+  }
+  return "state";
+}
+
 class DeviceProcessor final : public VidProcessor {
  public:
   DeviceProcessor(FileDescriptor processor, MappedMemory pages, std::uint32_t index)
@@ -49,6 +58,12 @@ class DeviceProcessor final : public VidProcessor {
   Result<> set_registers(std::span<hv_register_assignment> assignments) override {
     return transfer(BULKHEAD_SET_VP_REGISTERS, "set", assignments);
   }
+  Result<> get_state(hv_vp_state_type type, std::span<std::uint8_t> state) override {
+    return transfer(BULKHEAD_GET_VP_STATE, "read", type, state.data(), state.size());
+  }
+  Result<> set_state(hv_vp_state_type type, std::span<const std::uint8_t> state) override {
+    return transfer(BULKHEAD_SET_VP_STATE, "set", type, state.data(), state.size());
+  }
 
  private:
   Result<> transfer(unsigned long request, std::string_view verb, std::span<hv_register_assignment> assignments) {
@@ -58,6 +73,16 @@ class DeviceProcessor final : public VidProcessor {
     if (ioctl(processor_.get(), request, &argument) >= 0) return {};
     const __u32 name = argument.done < assignments.size() ? assignments[argument.done].name : 0;
     return std::unexpected(refused(fmt::format("cannot {} register {:#x} of virtual processor {}", verb, name, index_),
+                                   errno, argument.status));
+  }
+  Result<> transfer(unsigned long request, std::string_view verb, hv_vp_state_type type, const std::uint8_t* state,
+                    std::size_t size) {
+    bulkhead_vp_state argument = {};
+    argument.type = type;
+    argument.size = static_cast<__u32>(size);
+    argument.state = reinterpret_cast<std::uintptr_t>(state);
+    if (ioctl(processor_.get(), request, &argument) >= 0) return {};
+    return std::unexpected(refused(fmt::format("cannot {} {} of virtual processor {}", verb, name_of(type), index_),
                                    errno, argument.status));
   }
 
@@ -127,8 +152,10 @@ class DevicePartition final : public VidPartition {
     return send(BULKHEAD_SIGNAL_EVENT, "signal an event", &event);
   }
 
-  Result<> hypercall(std::uint16_t code, std::span<const std::uint8_t> input, std::span<std::uint8_t> output) override {
+  Result<> hypercall(std::uint16_t code, std::span<const std::uint8_t> input, std::span<std::uint8_t> output,
+                     std::uint32_t repetitions) override {
     bulkhead_hypercall argument = {};
+    argument.repetitions = repetitions;
     argument.code = code;
     argument.input_size = static_cast<__u32>(input.size());
     argument.input = reinterpret_cast<std::uintptr_t>(input.data());

@@ -29,6 +29,9 @@ class VidProcessor {
   virtual void cancel() = 0;
   virtual Result<> get_registers(std::span<hv_register_assignment> assignments) = 0;
   virtual Result<> set_registers(std::span<hv_register_assignment> assignments) = 0;
+  /// Of a type in a page as much as is wanted, at most HV_PAGE_SIZE; of another the whole structure.
+  virtual Result<> get_state(hv_vp_state_type type, std::span<std::uint8_t> state) = 0;
+  virtual Result<> set_state(hv_vp_state_type type, std::span<const std::uint8_t> state) = 0;
 };
 
 /// Pinned memory of this process.
@@ -50,9 +53,9 @@ class VidPartition {
   /// From any thread. `Busy` where the SynIC does not take it now; an error only for what is wrong with the request.
   virtual Result<SynicStatus> post_message(const bulkhead_post_message& message) = 0;
   virtual Result<SynicStatus> signal_event(const bulkhead_signal_event& event) = 0;
-  /// `input` starts with the partition id, which the driver fills in.
-  virtual Result<> hypercall(std::uint16_t code, std::span<const std::uint8_t> input,
-                             std::span<std::uint8_t> output) = 0;
+  /// `input` starts with the partition id, which the driver fills in. `repetitions`: the length of a rep call's list.
+  virtual Result<> hypercall(std::uint16_t code, std::span<const std::uint8_t> input, std::span<std::uint8_t> output,
+                             std::uint32_t repetitions = 0) = 0;
 };
 
 class Vid {

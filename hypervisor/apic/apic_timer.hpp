@@ -42,7 +42,7 @@ class ApicTimer {
   /// A count that runs goes on from where it is at the new rate.
   void set_divide_configuration(std::uint32_t value, std::uint64_t now) {
     const std::uint64_t left = current_count(now);
-    divide_configuration_ = value & 0xb;
+    divide_configuration_ = value & kDivideBits;
     if (mode_ != ApicTimerMode::TscDeadline && deadline_ != kNever) deadline_ = now + left * divisor();
   }
 
@@ -67,6 +67,34 @@ class ApicTimer {
     deadline_ += (missed + 1) * each;
   }
 
+  /// The counter ran on while the guest's time stood still.
+  void postpone(std::uint64_t ticks) {
+    if (deadline_ != kNever) deadline_ += ticks;
+  }
+
+  /// What is left in units of the current count, rounded up, so that 0 means that it does not count.
+  std::uint32_t remaining_count(std::uint64_t now) const {
+    if (mode_ == ApicTimerMode::TscDeadline || deadline_ == kNever) return 0;
+    return static_cast<std::uint32_t>(deadline_ <= now ? 1 : units(deadline_ - now));
+  }
+  /// Whether a timer can have these registers and as much as that left.
+  bool can_be(ApicTimerMode mode, std::uint32_t initial, std::uint32_t divide, std::uint32_t remaining) const {
+    if (divide & ~kDivideBits) return false;
+    if (mode == ApicTimerMode::TscDeadline) return initial == 0 && remaining == 0;
+    ApicTimer other = *this;
+    other.divide_configuration_ = divide;
+    return remaining <= std::max<std::uint64_t>(initial, other.units(minimum_period_)) &&
+           (initial != 0 || remaining == 0);
+  }
+  /// After can_be. In TSC deadline mode it is disarmed.
+  void set(ApicTimerMode mode, std::uint32_t initial, std::uint32_t divide, std::uint32_t remaining,
+           std::uint64_t now) {
+    mode_ = mode;
+    initial_count_ = initial;
+    divide_configuration_ = divide;
+    deadline_ = remaining == 0 ? kNever : now + remaining * divisor();
+  }
+
   void reset() {
     mode_ = ApicTimerMode::OneShot;
     deadline_ = kNever;
@@ -75,6 +103,8 @@ class ApicTimer {
   }
 
  private:
+  static constexpr std::uint32_t kDivideBits = 0xb;
+  std::uint64_t units(std::uint64_t ticks) const { return (ticks + divisor() - 1) / divisor(); }
   std::uint64_t divisor() const {
     const unsigned encoded = (divide_configuration_ & 3) | (divide_configuration_ >> 1 & 4);
     return 1ull << ((encoded + 1) & 7);

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "hypervisor/apic/local_apic.hpp"
 
+#include <algorithm>
 #include <bit>
+#include <cstring>
 
 namespace bulkhead::hypervisor {
 namespace {
@@ -171,10 +173,7 @@ std::optional<std::uint64_t> LocalApic::read_x2(std::uint32_t index, std::uint64
 void LocalApic::write_lvt(unsigned index, std::uint32_t value) {
   value &= kLvtBits[index];
   if (!(spurious_vector_ & kSoftwareEnabled)) value |= kMasked;
-  if (index == kTimer) {
-    const unsigned mode = value >> 17 & 3;
-    timer_.set_mode(mode == 3 ? ApicTimerMode::OneShot : static_cast<ApicTimerMode>(mode));
-  }
+  if (index == kTimer) timer_.set_mode(timer_mode(value));
   lvt_[index] = value;
 }
 
@@ -304,6 +303,60 @@ LocalApic::Outcome LocalApic::write_x2(std::uint32_t index, std::uint64_t value,
     return {};
   }
   return write(index << 4, low, now);
+}
+
+void LocalApic::save(hv_local_interrupt_controller_state& state, std::uint64_t now) const {
+  state.apic_id = *read_register(number(Register::Id), now);
+  state.apic_version = kVersion;
+  state.apic_ldr = logical_destination();
+  state.apic_dfr = destination_format_;
+  state.apic_spurious = spurious_vector_;
+  std::memcpy(state.apic_isr, in_service_.data(), sizeof in_service_);
+  std::memcpy(state.apic_tmr, level_.data(), sizeof level_);
+  std::memcpy(state.apic_irr, requested_.data(), sizeof requested_);
+  state.apic_esr = error_status_;
+  state.apic_error_status = pending_errors_;
+  state.apic_icr_high = command_high_;
+  state.apic_icr_low = command_low_;
+  std::memcpy(state.apic_lvt, lvt_.data(), sizeof lvt_);
+  state.apic_initial_count = timer_.initial_count();
+  state.apic_counter_value = timer_.remaining_count(now);
+  state.apic_divide_configuration = timer_.divide_configuration();
+}
+
+bool LocalApic::restore(const hv_local_interrupt_controller_state& state, std::uint64_t now) {
+  constexpr std::uint32_t kErrors = kSendIllegalVector | kReceiveIllegalVector | kIllegalRegister;
+  const std::uint32_t logical = is_x2apic() ? logical_destination() : state.apic_ldr & 0xff000000;
+  if (state.apic_id != *read_register(number(Register::Id), now) || state.apic_version != kVersion ||
+      state.apic_ldr != logical || ~state.apic_dfr & 0x0fffffff || state.apic_spurious & ~kSpuriousBits ||
+      (state.apic_esr | state.apic_error_status) & ~kErrors || state.apic_icr_low & ~kCommandBits ||
+      (!is_x2apic() && state.apic_icr_high & 0x00ffffff) || state.apic_lvt_cmci || state.apic_remote_read) {
+    return false;
+  }
+  // Vectors below 16 are refused on their way in.
+  if ((state.apic_isr[0] | state.apic_tmr[0] | state.apic_irr[0]) & 0xffff) return false;
+  for (unsigned index = 0; index < kLvtCount; ++index) {
+    const std::uint32_t entry = state.apic_lvt[index];
+    const bool masked = entry & kMasked;
+    if (entry & ~kLvtBits[index] || (!masked && !(state.apic_spurious & kSoftwareEnabled))) return false;
+  }
+  const ApicTimerMode mode = timer_mode(state.apic_lvt[kTimer]);
+  if (!timer_.can_be(mode, state.apic_initial_count, state.apic_divide_configuration, state.apic_counter_value)) {
+    return false;
+  }
+  timer_.set(mode, state.apic_initial_count, state.apic_divide_configuration, state.apic_counter_value, now);
+  if (!is_x2apic()) logical_destination_ = logical;
+  destination_format_ = state.apic_dfr;
+  spurious_vector_ = state.apic_spurious;
+  std::memcpy(in_service_.data(), state.apic_isr, sizeof in_service_);
+  std::memcpy(level_.data(), state.apic_tmr, sizeof level_);
+  std::memcpy(requested_.data(), state.apic_irr, sizeof requested_);
+  error_status_ = state.apic_esr;
+  pending_errors_ = state.apic_error_status;
+  command_high_ = state.apic_icr_high;
+  command_low_ = state.apic_icr_low;
+  std::memcpy(lvt_.data(), state.apic_lvt, sizeof lvt_);
+  return true;
 }
 
 }  // namespace bulkhead::hypervisor

@@ -14,6 +14,7 @@
 #include <cstdint>
 #include <optional>
 
+#include "abi/hypercall.h"
 #include "hypervisor/apic/apic_timer.hpp"
 #include "hypervisor/apic/interrupt_request.hpp"
 
@@ -106,10 +107,15 @@ class LocalApic {
 
   ApicTimer& timer() { return timer_; }
   const ApicTimer& timer() const { return timer_; }
+  /// All of it but IA32_APIC_BASE, the task priority and the TSC deadline, which are registers with names.
+  void save(hv_local_interrupt_controller_state& state, std::uint64_t now) const;
+  /// False, and nothing was changed: no APIC with this id and base can be in that state.
+  bool restore(const hv_local_interrupt_controller_state& state, std::uint64_t now);
+
   /// The timer's deadline has come.
   void fire_timer(std::uint64_t now);
 
-  /// How other processors reach it. Changes only in set_base, write, write_x2, reset and init.
+  /// How other processors reach it. Changes only in set_base, write, write_x2, restore, reset and init.
   ApicAddress address() const;
 
  private:
@@ -137,6 +143,10 @@ class LocalApic {
   void raise_lvt(unsigned index);
   std::uint8_t processor_priority() const;
   std::uint32_t logical_destination() const;
+  static ApicTimerMode timer_mode(std::uint32_t lvt) {
+    const unsigned mode = lvt >> 17 & 3;
+    return mode == 3 ? ApicTimerMode::OneShot : static_cast<ApicTimerMode>(mode);
+  }
 
   std::uint64_t base_ = 0;
   std::uint32_t id_ = 0;

@@ -37,6 +37,7 @@ struct CallShape {
   std::uint16_t input_element;   // of each repetition
   std::uint16_t output;          // of a simple call
   std::uint16_t output_element;  // of each repetition
+  std::uint16_t variable = 0;    // variable header, at most; not of a rep call
 };
 
 /// The root's call with that code; null: there is none.
@@ -51,10 +52,12 @@ constexpr hv_status check(const ControlWord& control, bool rep, bool variable) {
 
 /// Everything that can be wrong with the control word of one of the root's calls.
 constexpr hv_status check(const ControlWord& control, const CallShape& shape) {
-  if (const hv_status status = check(control, shape.rep, false); status != HV_STATUS_SUCCESS) return status;
+  if (const hv_status status = check(control, shape.rep, shape.variable != 0); status != HV_STATUS_SUCCESS)
+    return status;
+  if (8 * control.variable_header() > shape.variable) return HV_STATUS_INVALID_HYPERCALL_INPUT;
   // Two registers are all that a fast call has: 16 bytes of input, and no output.
-  if (control.fast() &&
-      (shape.input + shape.input_element * control.rep_count() > 16 || shape.output || shape.output_element)) {
+  if (control.fast() && (shape.input + shape.variable + shape.input_element * control.rep_count() > 16 ||
+                         shape.output || shape.output_element)) {
     return HV_STATUS_INVALID_HYPERCALL_INPUT;
   }
   return HV_STATUS_SUCCESS;

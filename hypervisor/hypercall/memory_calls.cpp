@@ -105,11 +105,12 @@ RootCallResult unmap_gpa_pages(const RootCall& call) {
   }
   const PageSize size = input.unmap_flags & HV_UNMAP_GPA_LARGE_PAGE ? PageSize::k2MiB : PageSize::k4KiB;
   std::array<Frame, kRepsPerEntry> frames;
+  std::array<std::optional<Frame>, kRepsPerEntry> tables;
   std::uint32_t done = 0;
   hv_status status = HV_STATUS_SUCCESS;
   for (; done < call.count; ++done) {
     const GuestPage target{input.target_gpa_base + (std::uint64_t{call.first} + done) * pages_in(size)};
-    const auto frame = partition->unmap(target, size);
+    const auto frame = partition->unmap(target, size, tables[done]);
     if (!frame) {
       status = frame.error();
       break;
@@ -119,8 +120,42 @@ RootCallResult unmap_gpa_pages(const RootCall& call) {
   if (done == 0) return status;
   // Only when no VP can reach the pages any more may the root use their region in another way.
   partition->retire();
+  for (const std::optional<Frame>& table : tables) {
+    if (table) partition->free_table(*table);
+  }
   auto memory = root_memory().lock();
   for (std::uint32_t i = 0; i < done; ++i) memory->unshare(frames[i]);
+  return {status, done};
+}
+
+RootCallResult get_gpa_pages_access_states(const RootCall& call) {
+  constexpr std::uint64_t kClear = HV_GPA_ACCESS_CLEAR_ACCESSED | HV_GPA_ACCESS_CLEAR_DIRTY;
+  constexpr std::uint64_t kSet = HV_GPA_ACCESS_SET_ACCESSED | HV_GPA_ACCESS_SET_DIRTY;
+  const auto input = call.input<hv_get_gpa_pages_access_states>();
+  const PartitionReference partition = find(input.partition_id);
+  if (!partition) return HV_STATUS_INVALID_PARTITION_ID;
+  // Of each kind, the flag to clear is followed by that to set.
+  const bool contradicts = (input.flags & kClear & input.flags >> 1) != 0;
+  if (input.flags & ~(kClear | kSet) || contradicts || input.gpa_base >= kGuestPages)
+    return HV_STATUS_INVALID_PARAMETER;
+  std::uint32_t done = 0;
+  hv_status status = HV_STATUS_SUCCESS;
+  for (; done < call.count; ++done) {
+    std::optional<Frame> table;
+    const auto state = partition->change_access({input.gpa_base + call.first + done}, input.flags, table);
+    if (!state) {
+      status = state.error();
+      break;
+    }
+    call.put(*state, done);
+    if (table) {
+      partition->retire();
+      partition->free_table(*table);
+    }
+  }
+  // A VP may go on writing through a translation that it has made before, and the processor would not set the bit again. Once for the whole
+  // list: until it is through, the root has no answer.
+  if ((input.flags & kClear) && (call.last || status != HV_STATUS_SUCCESS)) partition->retire();
   return {status, done};
 }
 

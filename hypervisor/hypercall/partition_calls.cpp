@@ -89,20 +89,15 @@ RootCallResult set_partition_property(const RootCall& call) {
   const auto input = call.input<hv_partition_property>();
   const PartitionReference partition = find(input.partition_id);
   if (!partition) return HV_STATUS_INVALID_PARTITION_ID;
+  if (input.code == HV_PARTITION_PROPERTY_TIME_FREEZE) {
+    return input.value > 1 ? HV_STATUS_PROPERTY_VALUE_OUT_OF_RANGE : partition->freeze_time(input.value != 0);
+  }
   auto guarded = partition->lock();
   PartitionConfiguration* configuration = partition->configure();
   if (!configuration) return HV_STATUS_INVALID_PARTITION_STATE;
   switch (input.code) {
     case HV_PARTITION_PROPERTY_PRIVILEGE_FLAGS:
       return input.value == privilege_flags(*configuration) ? HV_STATUS_SUCCESS : HV_STATUS_PROPERTY_VALUE_OUT_OF_RANGE;
-    case HV_PARTITION_PROPERTY_TIME_FREEZE:
-      if (input.value > 1) return HV_STATUS_PROPERTY_VALUE_OUT_OF_RANGE;
-      if (input.value)
-        configuration->reference_time.freeze(machine::tsc());
-      else
-        configuration->reference_time.thaw(machine::tsc());
-      partition->refresh_reference_tsc(*guarded);
-      return HV_STATUS_SUCCESS;
     case HV_PARTITION_PROPERTY_REFERENCE_TIME:
       if (!configuration->reference_time.frozen()) return HV_STATUS_INVALID_PARTITION_STATE;
       configuration->reference_time.set(input.value);

@@ -20,10 +20,12 @@ inline constexpr std::uint32_t kRepsPerEntry = 64;
 
 struct RootCall {
   std::span<const std::byte> header;    // the fixed input
+  std::span<const std::byte> variable;  // what follows it, for calls that have a variable header
   std::span<const std::byte> elements;  // of the repetitions to be done now
   std::span<std::byte> output;          // of a simple call, or of these repetitions
   std::uint32_t first = 0;              // repetition
   std::uint32_t count = 0;              // repetitions to be done now
+  bool last = true;                     // no repetitions come after these
 
   template <typename T>
   T input() const {
@@ -74,6 +76,7 @@ RootCallResult withdraw_memory(const RootCall& call);
 RootCallResult get_memory_balance(const RootCall& call);
 RootCallResult map_gpa_pages(const RootCall& call);
 RootCallResult unmap_gpa_pages(const RootCall& call);
+RootCallResult get_gpa_pages_access_states(const RootCall& call);
 
 // vp_calls.cpp
 RootCallResult create_vp(const RootCall& call);
@@ -88,6 +91,9 @@ RootCallResult dispatch_vp(const RootCall& call);
 hv_status dispatch(const hv_dispatch_vp& input, hv_dispatch_vp_output& output);
 RootCallResult map_vp_state_page(const RootCall& call);
 RootCallResult unmap_vp_state_page(const RootCall& call);
+RootCallResult get_vp_state(const RootCall& call);
+RootCallResult set_vp_state(const RootCall& call);
+RootCallResult get_vp_cpuid_values(const RootCall& call);
 
 }  // namespace root
 }  // namespace bulkhead::hypervisor

@@ -58,6 +58,16 @@ constexpr Entry kCalls[] = {
      root::register_intercept_result},
     {{HV_CALL_MAP_VP_STATE_PAGE, false, sizeof(hv_vp_state_page), 0, 0, 0}, root::map_vp_state_page},
     {{HV_CALL_UNMAP_VP_STATE_PAGE, false, HV_UNMAP_VP_STATE_PAGE_INPUT_SIZE, 0, 0, 0}, root::unmap_vp_state_page},
+    {{HV_CALL_GET_GPA_PAGES_ACCESS_STATES, true, sizeof(hv_get_gpa_pages_access_states), 0, 0, 1},
+     root::get_gpa_pages_access_states},
+    {{HV_CALL_GET_VP_STATE, false, sizeof(hv_vp_state), 0, sizeof(hv_synthetic_timers_state), 0, sizeof(std::uint64_t)},
+     root::get_vp_state,
+     true},
+    {{HV_CALL_SET_VP_STATE, false, sizeof(hv_vp_state), 0, 0, 0, sizeof(hv_synthetic_timers_state)},
+     root::set_vp_state},
+    {{HV_CALL_GET_VP_CPUID_VALUES, true, sizeof(hv_get_vp_cpuid_values), sizeof(hv_cpuid_leaf), 0,
+      sizeof(hv_cpuid_values)},
+     root::get_vp_cpuid_values},
     {{HV_CALL_BULKHEAD_INFORMATION, false, 0, 0, sizeof(hv_bulkhead_information), 0}, root::information},
 };
 
@@ -94,7 +104,9 @@ class Execution {
       const std::uint32_t element = std::max<std::uint32_t>({shape.input_element, shape.output_element, 8});
       call_.count = std::min(
           {control_.rep_count() - call_.first, kRepsPerEntry, static_cast<std::uint32_t>(kRepBytesPerEntry / element)});
+      call_.last = call_.first + call_.count == control_.rep_count();
     }
+    call_.variable = std::span(input_).subspan(shape.input, 8 * control_.variable_header());
     call_.header = std::span(input_).first(shape.input);
     call_.elements = std::span(input_).subspan(shape.input, shape.input_element * call_.count);
     call_.output = std::span(output_).first(shape.output + shape.output_element * call_.count);
@@ -134,7 +146,8 @@ class Execution {
 
   hv_status copy_from_memory() {
     const CallShape& shape = entry_.shape;
-    const std::size_t all_input = shape.input + std::size_t{shape.input_element} * control_.rep_count();
+    const std::size_t all_input =
+        shape.input + call_.variable.size() + std::size_t{shape.input_element} * control_.rep_count();
     const std::size_t all_output = shape.output + std::size_t{shape.output_element} * control_.rep_count();
     auto memory = root_memory().lock();
     if (output_wanted_ && (registers_.r8 % 8 || !memory->accessible(registers_.r8, all_output))) {
@@ -143,7 +156,7 @@ class Execution {
     if (all_input == 0) return HV_STATUS_SUCCESS;
     const std::byte* from = registers_.rdx % 8 ? nullptr : memory->accessible(registers_.rdx, all_input);
     if (!from) return HV_STATUS_INVALID_ALIGNMENT;
-    std::memcpy(input_.data(), from, shape.input);
+    std::memcpy(input_.data(), from, shape.input + call_.variable.size());
     if (call_.count) {
       std::memcpy(input_.data() + shape.input, from + shape.input + shape.input_element * call_.first,
                   call_.elements.size());
@@ -160,14 +173,14 @@ class Execution {
   std::array<std::byte, kRepBytesPerEntry> output_;
 };
 
-/// HvDispatchVp is most of all calls. The checks are those of Execution, for the one shape that this call has.
+/// HvDispatchVp is most of all calls. The checks are those of Execution, for the one shape that this call has; but whether there
+/// is a place for the output is seen only when there is output.
 hv_status dispatch_quickly(const root::HypercallRegisters& registers) {
   hv_dispatch_vp input;
   hv_dispatch_vp_output output;
   if (registers.rdx % 8 || registers.r8 % 8) return HV_STATUS_INVALID_ALIGNMENT;
   {
     auto memory = root_memory().lock();
-    if (!memory->accessible(registers.r8, sizeof output)) return HV_STATUS_INVALID_ALIGNMENT;
     const std::byte* from = memory->accessible(registers.rdx, sizeof input);
     if (!from) return HV_STATUS_INVALID_ALIGNMENT;
     std::memcpy(&input, from, sizeof input);

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Calls about a virtual processor: TLFS, "Virtual Processor Management" and "Virtual Interrupt Controller".
+#include <algorithm>
+
 #include "hypervisor/hypercall/root_call.hpp"
 #include "hypervisor/memory/root_memory.hpp"
 #include "hypervisor/partition/partition_table.hpp"
@@ -35,6 +37,21 @@ class AcquiredVp {
   PartitionReference partition_;
   VirtualProcessor* vp_ = nullptr;
   hv_status status_ = HV_STATUS_INVALID_PARTITION_ID;
+};
+
+/// What calls 0xe3 and 0xe4 have in common: which state, and where it is if it is in a page.
+struct StateCall {
+  explicit StateCall(const RootCall& call) : input(call.input<hv_vp_state>()) {
+    std::memcpy(&pfn, call.variable.data(), std::min(call.variable.size(), sizeof pfn));
+    const bool in_page = input.type & HV_VP_STATE_IN_PAGE;
+    valid = !input.vtl && !input.reserved2 && !input.xsave_flags && !input.xsave_states &&
+            std::ranges::all_of(input.reserved, [](std::uint8_t byte) { return byte == 0; }) &&
+            (!in_page || (call.variable.size() == sizeof pfn && pfn <= kMaximumPageNumber));
+  }
+
+  hv_vp_state input;
+  std::uint64_t pfn = 0;
+  bool valid;
 };
 
 }  // namespace
@@ -182,6 +199,68 @@ RootCallResult unmap_vp_state_page(const RootCall& call) {
   root_memory().lock()->unshare(*page);
   page.reset();
   return HV_STATUS_SUCCESS;
+}
+
+RootCallResult get_vp_state(const RootCall& call) {
+  const StateCall state(call);
+  if (!state.valid) return HV_STATUS_INVALID_PARAMETER;
+  const AcquiredVp vp(state.input.partition_id, state.input.vp_index);
+  if (!vp) return vp.status();
+  hv_local_interrupt_controller_state apic{};
+  std::span<const std::byte> bytes;
+  switch (state.input.type) {
+    case HV_VP_STATE_LOCAL_APIC:
+      apic = vp->get_local_apic();
+      bytes = std::as_bytes(std::span(&apic, 1));
+      break;
+    case HV_VP_STATE_XSAVE: bytes = vp->get_xsave(); break;
+    case HV_VP_STATE_SYNTHETIC_TIMERS: call.put(vp->get_timers()); return HV_STATUS_SUCCESS;
+    default: return HV_STATUS_INVALID_PARAMETER;
+  }
+  auto memory = root_memory().lock();
+  std::byte* page = memory->accessible(Frame{state.pfn}.address(), kPageSize);
+  if (!page) return HV_STATUS_INVALID_PARAMETER;
+  std::memcpy(page, bytes.data(), bytes.size());
+  return HV_STATUS_SUCCESS;
+}
+
+RootCallResult set_vp_state(const RootCall& call) {
+  const StateCall state(call);
+  if (!state.valid) return HV_STATUS_INVALID_PARAMETER;
+  const AcquiredVp vp(state.input.partition_id, state.input.vp_index);
+  if (!vp) return vp.status();
+  if (state.input.type == HV_VP_STATE_SYNTHETIC_TIMERS) {
+    hv_synthetic_timers_state timers;
+    if (call.variable.size() != sizeof timers) return HV_STATUS_INVALID_PARAMETER;
+    std::memcpy(&timers, call.variable.data(), sizeof timers);
+    return vp->set_timers(timers);
+  }
+  hv_local_interrupt_controller_state apic;
+  {
+    auto memory = root_memory().lock();
+    const std::byte* page = memory->accessible(Frame{state.pfn}.address(), kPageSize);
+    if (!page) return HV_STATUS_INVALID_PARAMETER;
+    if (state.input.type == HV_VP_STATE_XSAVE)
+      return vp->set_xsave(std::span<const std::byte, kPageSize>(page, kPageSize));
+    std::memcpy(&apic, page, sizeof apic);
+  }
+  return state.input.type == HV_VP_STATE_LOCAL_APIC ? vp->set_local_apic(apic) : HV_STATUS_INVALID_PARAMETER;
+}
+
+RootCallResult get_vp_cpuid_values(const RootCall& call) {
+  const auto input = call.input<hv_get_vp_cpuid_values>();
+  if (input.flags != (HV_CPUID_USE_VP_XFEM | HV_CPUID_APPLY_REGISTERED) || input.reserved || input.padding) {
+    return HV_STATUS_INVALID_PARAMETER;
+  }
+  const AcquiredVp vp(input.partition_id, input.vp_index);
+  if (!vp) return vp.status();
+  for (std::uint32_t i = 0; i < call.count; ++i) {
+    const auto wanted = call.element<hv_cpuid_leaf>(i);
+    if (wanted.xfem || wanted.xss) return {HV_STATUS_INVALID_PARAMETER, i};
+    const machine::CpuidResult values = vp->cpuid_values(wanted.leaf, wanted.subleaf);
+    call.put(hv_cpuid_values{values.eax, values.ebx, values.ecx, values.edx}, i);
+  }
+  return {HV_STATUS_SUCCESS, call.count};
 }
 
 }  // namespace bulkhead::hypervisor::root

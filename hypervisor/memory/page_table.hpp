@@ -7,7 +7,8 @@
 //               1 GiB leaf  2 MiB leaf  4 KiB leaf
 //
 // Processors walk a table while it changes, so a table is complete before it is linked, and an entry changes in one
-// store. Nothing here flushes: whoever takes a right away, or gets a table back, flushes before it goes on.
+// store, or is exchanged where the processor may set accessed and dirty bits meanwhile. Nothing here flushes: whoever takes a
+// right away, or gets a table back, flushes before it goes on.
 // Allocator: `std::optional<Frame> allocate()` (zeroed) and `void free(Frame)`. Out of memory changes nothing.
 #pragma once
 
@@ -55,7 +56,13 @@ struct HostFormat {
   static constexpr std::uint64_t kLeaf = 0x1;
 
   static constexpr std::uint64_t kPresent = 1;
+  static constexpr std::uint64_t kWritable = 2;
+  static constexpr std::uint64_t kAccessed = 1 << 5;
+  static constexpr std::uint64_t kDirty = 1 << 6;
+  static constexpr std::uint64_t kTouched = kAccessed | kDirty;
   static constexpr std::uint64_t kLargeLeaf = 1 << 7;
+  /// Ours, in the entry of a table: that is a large leaf cut in pieces, and is mapped and unmapped as one.
+  static constexpr std::uint64_t kCut = 1 << 9;
   static constexpr std::uint64_t kFrameBits = 0x000ffffffffff000;
 
   static constexpr std::uint64_t leaf_bits(PageRights rights) {
@@ -128,21 +135,28 @@ class PageTable {
     return mapping(old, position.level);
   }
 
-  /// Afterwards `page`, which must be mapped, is in a leaf of `size` or smaller; what is mapped stays the same.
+  /// Afterwards `page`, which must be mapped, is in a leaf of `size` or smaller; what is mapped, and what was accessed, stays the same. `mark`
+  /// goes into the entries of the new tables.
   template <typename Allocator>
-  std::expected<void, PageTableError> split(std::uint64_t page, PageSize size, Allocator& allocator) {
+  std::expected<void, PageTableError> split(std::uint64_t page, PageSize size, Allocator& allocator,
+                                            std::uint64_t mark = 0) {
     for (;;) {
       const Position position = find(page);
-      const std::uint64_t old = load(position.entry);
+      const std::atomic_ref entry(*position.entry);
+      std::uint64_t old = entry.load();
       if (!(old & Format::kPresent)) return std::unexpected(PageTableError::NotMapped);
       if (position.level <= static_cast<unsigned>(size)) return {};
       const std::optional<Frame> table = allocator.allocate();
       if (!table) return std::unexpected(PageTableError::OutOfMemory);
-      const PageMapping whole = mapping(old, position.level);
       const auto part = static_cast<PageSize>(position.level - 1);
       std::uint64_t* entries = table_of(*table);
-      for (std::uint64_t i = 0; i < 512; ++i) entries[i] = leaf(whole.frame + i * pages_in(part), part, whole.rights);
-      store(position.entry, table->address() | Format::kTable);
+      // Again if the processor has set a bit of the leaf meanwhile.
+      do {
+        const PageMapping whole = mapping(old, position.level);
+        for (std::uint64_t i = 0; i < 512; ++i) {
+          entries[i] = leaf(whole.frame + i * pages_in(part), part, whole.rights) | (old & Format::kTouched);
+        }
+      } while (!entry.compare_exchange_weak(old, table->address() | Format::kTable | mark));
     }
   }
 
@@ -185,6 +199,53 @@ class PageTable {
     const std::uint64_t entry = load(position.entry);
     if (!(entry & Format::kPresent)) return std::nullopt;
     return mapping(entry, position.level);
+  }
+
+  /// The same for a page that is about to be written to: marks it dirty. Nothing where it may not be written.
+  std::optional<PageMapping> walk_to_write(std::uint64_t page) const {
+    if (page >= kGuestPages) return std::nullopt;
+    const Position position = find(page);
+    const std::uint64_t entry = load(position.entry);
+    if ((~entry & (Format::kPresent | Format::kWritable)) != 0) return std::nullopt;
+    if (!(entry & Format::kDirty)) std::atomic_ref(*position.entry).fetch_or(Format::kTouched);
+    return mapping(entry, position.level);
+  }
+
+  /// Takes `clear` of Format::kAccessed and kDirty away from the 4 KiB page, adds `set`, and gives what it had of them. For taking away, a
+  /// 2 MiB leaf is cut first; its pieces are what it was.
+  template <typename Allocator>
+  std::expected<std::uint64_t, PageTableError> change_access(std::uint64_t page, std::uint64_t clear, std::uint64_t set,
+                                                             Allocator& allocator) {
+    if (page >= kGuestPages) return std::unexpected(PageTableError::Misaligned);
+    if (find(page).level > 2) return std::unexpected(PageTableError::NotMapped);
+    if (clear) {
+      if (const auto pieces = split(page, PageSize::k4KiB, allocator, Format::kCut); !pieces) {
+        return std::unexpected(pieces.error());
+      }
+    }
+    const std::atomic_ref entry(*find(page).entry);
+    std::uint64_t old = entry.load();
+    do {
+      if (!(old & Format::kPresent)) return std::unexpected(PageTableError::NotMapped);
+    } while (!entry.compare_exchange_weak(old, (old & ~clear) | set));
+    return old & Format::kTouched;
+  }
+
+  /// Whether `page` is a piece of a 2 MiB leaf.
+  bool is_cut(std::uint64_t page) const {
+    if (page >= kGuestPages) return false;
+    const Position position = find(page, 2);
+    return position.level == 2 && (load(position.entry) & Format::kCut);
+  }
+
+  /// If `page` is a piece of a 2 MiB leaf, makes it one again and hands back the table that is not needed any more: free it after a flush.
+  std::optional<Frame> join(std::uint64_t page) {
+    if (!is_cut(page)) return std::nullopt;
+    std::uint64_t* entry = find(page, 2).entry;
+    const std::uint64_t link = load(entry);
+    const PageMapping whole = cut_mapping(link);
+    store(entry, leaf(whole.frame, whole.size, whole.rights) | Format::kTouched);
+    return frame_of(link);
   }
 
   /// The frame behind `page`.
@@ -232,6 +293,12 @@ class PageTable {
     // Bit 12 of a large leaf is its PAT bit, not address.
     const Frame frame = level == 1 ? frame_of(entry) : Frame::at(entry & Format::kFrameBits & ~0x1fffull);
     return {frame, static_cast<PageSize>(level), Format::rights(entry)};
+  }
+  /// What a table that is marked as cut maps: its first piece is where the leaf began.
+  static PageMapping cut_mapping(std::uint64_t link) {
+    PageMapping whole = mapping(load(table_at(link)), 1);
+    whole.size = PageSize::k2MiB;
+    return whole;
   }
   static bool is_empty(std::uint64_t* table) {
     for (unsigned i = 0; i < 512; ++i) {
@@ -283,7 +350,12 @@ class PageTable {
         unmapped(mapping(entry, level));
         continue;
       }
-      if (budget == 0 || !release_below(frame_of(entry), level - 1, allocator, budget, unmapped)) return false;
+      if (budget == 0) return false;
+      if (entry & Format::kCut) {
+        unmapped(cut_mapping(entry));
+      } else if (!release_below(frame_of(entry), level - 1, allocator, budget, unmapped)) {
+        return false;
+      }
       store(entries + i, 0);
       allocator.free(frame_of(entry));
       if (--budget == 0) return false;

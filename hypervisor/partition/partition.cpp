@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "hypervisor/partition/partition.hpp"
 
+#include <algorithm>
 #include <bit>
 #include <new>
 
@@ -14,6 +15,11 @@ namespace {
 /// Tables (of 512 entries each) that finalize clears in one call.
 constexpr unsigned kTablesPerFinalize = 4;
 
+std::byte* memory_of(const std::optional<PageMapping>& mapping, GuestPage page) {
+  if (!mapping) return nullptr;
+  return machine::frame_pointer(mapping->frame + page.number % pages_in(mapping->size));
+}
+
 }  // namespace
 
 static_assert(sizeof(Partition) <= kPageSize);
@@ -21,6 +27,8 @@ static_assert(sizeof(Partition) <= kPageSize);
 Partition::Partition(std::uint64_t id, std::uint64_t creation_flags, Frame frame) : id_(id), frame_(frame) {
   configuration_.creation_flags = creation_flags;
   const std::uint64_t now = machine::tsc();
+  // Another one than in a partition that this one's memory may come from.
+  lock()->reference_tsc_sequence = static_cast<std::uint32_t>(now);
   configuration_.tsc_offset = -static_cast<std::int64_t>(now);
   configuration_.reference_time.start(now, machine::tsc_frequency());
 }
@@ -44,9 +52,7 @@ std::optional<hv_status> Partition::finalize() {
     return HV_STATUS_SUCCESS;
   }
   if (guarded->state == PartitionState::Finalized) return HV_STATUS_INVALID_PARTITION_STATE;
-  for (VirtualProcessor* vp : guarded->vps) {
-    if (vp && vp->owned) return HV_STATUS_OBJECT_IN_USE;
-  }
+  if (any_owned(*guarded)) return HV_STATUS_OBJECT_IN_USE;
   guarded->state = PartitionState::Finalizing;
   for (std::uint32_t index = 0; index < kMaximumVps; ++index) {
     if (guarded->vps[index]) free_vp(*guarded, index);
@@ -129,6 +135,27 @@ bool Partition::any_dispatched() const {
   return false;
 }
 
+bool Partition::any_owned(const Guarded& guarded) {
+  return std::ranges::any_of(guarded.vps, [](const VirtualProcessor* vp) { return vp && vp->owned; });
+}
+
+hv_status Partition::freeze_time(bool frozen) {
+  auto guarded = lock();
+  if (any_owned(*guarded)) return HV_STATUS_INVALID_PARTITION_STATE;
+  const std::uint64_t now = machine::tsc();
+  if (frozen) {
+    configuration_.reference_time.freeze(now);
+  } else {
+    const std::uint64_t passed = configuration_.reference_time.thaw(now);
+    configuration_.tsc_offset -= static_cast<std::int64_t>(passed);
+    for (VirtualProcessor* vp : guarded->vps) {
+      if (vp) vp->skip_time(passed);
+    }
+  }
+  refresh_reference_tsc(*guarded);
+  return HV_STATUS_SUCCESS;
+}
+
 bool Partition::settle(std::uint32_t vp_index, std::uint32_t& seen_generation) {
   const std::uint32_t generation = generation_.load();
   // The lock is not needed: only this logical processor changes the word while the VP is dispatched.
@@ -152,9 +179,12 @@ hv_status Partition::map(GuestPage page, Frame frame, PageSize size, PageRights 
   }
 }
 
-std::expected<Frame, hv_status> Partition::unmap(GuestPage page, PageSize size) {
+std::expected<Frame, hv_status> Partition::unmap(GuestPage page, PageSize size, std::optional<Frame>& table) {
   auto guarded = lock();
   if (guarded->state != PartitionState::Active) return std::unexpected(HV_STATUS_INVALID_PARTITION_STATE);
+  // A page that is in pieces is still one page.
+  if (size == PageSize::k4KiB && address_space_.is_cut(page.number)) return std::unexpected(HV_STATUS_NOT_FOUND);
+  if (page.number % pages_in(size) == 0) table = address_space_.join(page.number);
   const auto mapping = address_space_.unmap(page.number, size);
   if (mapping) return mapping->frame;
   const bool absent = mapping.error() == PageTableError::NotMapped || mapping.error() == PageTableError::WrongSize;
@@ -184,10 +214,32 @@ void Partition::retire() {
   }
 }
 
-std::byte* Partition::page_at(GuestPage page, bool writable) const {
-  const std::optional<PageMapping> mapping = address_space_.walk(page.number);
-  if (!mapping || (writable && !mapping->rights.write)) return nullptr;
-  return machine::frame_pointer(mapping->frame + page.number % pages_in(mapping->size));
+std::expected<std::uint8_t, hv_status> Partition::change_access(GuestPage page, std::uint64_t flags,
+                                                                std::optional<Frame>& table) {
+  const auto bits = [flags](std::uint64_t accessed, std::uint64_t dirty) {
+    return (flags & accessed ? NestedFormat::kAccessed : 0) | (flags & dirty ? NestedFormat::kDirty : 0);
+  };
+  auto guarded = lock();
+  if (guarded->state != PartitionState::Active) return std::unexpected(HV_STATUS_INVALID_PARTITION_STATE);
+  const auto old =
+      address_space_.change_access(page.number, bits(HV_GPA_ACCESS_CLEAR_ACCESSED, HV_GPA_ACCESS_CLEAR_DIRTY),
+                                   bits(HV_GPA_ACCESS_SET_ACCESSED, HV_GPA_ACCESS_SET_DIRTY), guarded->pool);
+  if (!old) {
+    return std::unexpected(old.error() == PageTableError::OutOfMemory ? HV_STATUS_INSUFFICIENT_MEMORY
+                                                                      : HV_STATUS_NOT_FOUND);
+  }
+  // Nobody looks for single pages any more once the last of them is set dirty.
+  if ((flags & HV_GPA_ACCESS_SET_DIRTY) && page.number % kPagesPerLargePage == kPagesPerLargePage - 1) {
+    table = address_space_.join(page.number);
+  }
+  return static_cast<std::uint8_t>((*old & NestedFormat::kAccessed ? HV_GPA_PAGE_ACCESSED : 0) |
+                                   (*old & NestedFormat::kDirty ? HV_GPA_PAGE_DIRTY : 0));
+}
+
+const std::byte* Partition::page_at(GuestPage page) const { return memory_of(address_space_.walk(page.number), page); }
+
+std::byte* Partition::page_to_write(GuestPage page) const {
+  return memory_of(address_space_.walk_to_write(page.number), page);
 }
 
 /// After something was posted: the VP hears of it. Returns its bit if it has to be dispatched for that.

@@ -93,13 +93,25 @@ class Partition {
 
   /// Maps a page or large page of the root, shared with it already. `retired`: a table that is out of use; retire(), then free it.
   hv_status map(GuestPage page, Frame frame, PageSize size, PageRights rights, std::optional<Frame>& retired);
-  std::expected<Frame, hv_status> unmap(GuestPage page, PageSize size);
+  /// `table`: one that is out of use, if the page was cut in pieces.
+  std::expected<Frame, hv_status> unmap(GuestPage page, PageSize size, std::optional<Frame>& table);
   /// When it returns, no VP uses what was unmapped before the call. Not with the lock held.
   void retire();
   void free_table(Frame table) { lock()->pool.free(table); }
 
-  /// The guest's page as memory; null: not mapped (or not `writable`). By a VP between two calls of `settle`, or with the lock held.
-  std::byte* page_at(GuestPage page, bool writable = false) const;
+  /// Call 0xc9 for a page, with its flags: what it was, HV_GPA_PAGE_*. `table`: one that is out of use, of pieces that were joined. After bits
+  /// were taken away, and before that is relied on, retire().
+  std::expected<std::uint8_t, hv_status> change_access(GuestPage page, std::uint64_t flags,
+                                                       std::optional<Frame>& table);
+
+  /// The guest's page as memory; null: not mapped. By a VP between two calls of `settle`, or with the lock held.
+  const std::byte* page_at(GuestPage page) const;
+  /// The same to write to, which is noted as if the guest had done it. Null: not mapped, or not writable.
+  std::byte* page_to_write(GuestPage page) const;
+
+  /// Time stands still for the partition: its reference time, and for the parent, which lets no VP run meanwhile, its VPs' time stamp
+  /// counters and timers. After the thaw all of them go on from there. INVALID_PARTITION_STATE: a VP is in use.
+  hv_status freeze_time(bool frozen);
 
   /// Writes the reference TSC page anew, if the guest has one: after a change of its place, of a VP's time stamp counter or of
   /// the reference time. `guarded` is this partition's.
@@ -141,6 +153,7 @@ class Partition {
   friend class PartitionReference;
 
   bool any_dispatched() const;
+  static bool any_owned(const Guarded& guarded);
   void free_vp(Guarded& guarded, std::uint32_t index);
   std::uint64_t tell(VirtualProcessor& vp);
   template <typename Deliver>

@@ -21,7 +21,7 @@ inline constexpr std::size_t kMaximumPartitions = 128;
 class PartitionReference {
  public:
   explicit PartitionReference(Partition* partition) : partition_(partition) {}
-  PartitionReference(PartitionReference&& other) : partition_(std::exchange(other.partition_, nullptr)) {}
+  PartitionReference(PartitionReference&& other) noexcept : partition_(std::exchange(other.partition_, nullptr)) {}
   PartitionReference(const PartitionReference&) = delete;
   PartitionReference& operator=(const PartitionReference&) = delete;
   ~PartitionReference() {

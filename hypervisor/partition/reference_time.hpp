@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // A partition's reference time: 100 ns units since its creation, less the time for which its parent froze it. TLFS,
-// "Partition Reference Counter".
+// "Partition Reference Counter". Its VPs' time stamp counters and timers stand still with it: Partition::freeze_time.
 #pragma once
 
 #include <cstdint>
+#include <utility>
 
 #include "hypervisor/machine.hpp"
 
@@ -41,16 +42,21 @@ class ReferenceTime {
   std::uint32_t generation() const { return generation_; }
 
   void freeze(std::uint64_t tsc) {
+    if (frozen_) return;
     offset_ = at(tsc);
+    origin_ = tsc;
     frozen_ = true;
     ++generation_;
   }
-  void thaw(std::uint64_t tsc) {
-    if (!frozen_) return;
-    origin_ = tsc;
+  /// How many ticks of the counter it was frozen for.
+  std::uint64_t thaw(std::uint64_t tsc) {
+    if (!frozen_) return 0;
     frozen_ = false;
     ++generation_;
+    return tsc - std::exchange(origin_, tsc);
   }
+  /// The counter, or what it was when time was frozen.
+  std::uint64_t moment(std::uint64_t tsc) const { return frozen_ ? origin_ : tsc; }
   /// Only while frozen.
   void set(std::uint64_t value) { offset_ = value; }
 

@@ -47,7 +47,7 @@ void Partition::refresh_reference_tsc(Guarded& guarded) {
   const std::uint64_t place = guest_interface_.reference_tsc.load();
   if (!(place & kEnable) || guarded.state != PartitionState::Active) return;
   // Nothing there: the guest cannot read the page either.
-  std::byte* memory = page_at(GuestPage::at(place), true);
+  std::byte* memory = page_to_write(GuestPage::at(place));
   if (!memory) return;
   auto* page = reinterpret_cast<ReferenceTscPage*>(memory);
   // Others read meanwhile: what they read is of one piece if the sequence is the same before and after.

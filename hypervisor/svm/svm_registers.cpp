@@ -107,6 +107,14 @@ void SvmVp::reset(bool init) {
   load_guest();
 }
 
+void SvmVp::mask_nmi(bool masked) {
+  nmi_masked = masked;
+  // Of an IRET that was being stepped over, RIP is still at it.
+  stepping_over_iret_ = false;
+  vmcb_.intercepts1 = masked ? vmcb_.intercepts1 | kInterceptIret : vmcb_.intercepts1 & ~kInterceptIret;
+  set_exception_intercepts(exceptions_);
+}
+
 /// What INIT keeps.
 void SvmVp::reset_model_specific() {
   vmcb_.pat = kPowerUpPat;
@@ -175,6 +183,10 @@ std::expected<RegisterValue, hv_status> SvmVp::get_register(RegisterName name) c
     if (name >= RegisterName::Fs) store_guest();
     RegisterValue result{};
     result.segment = {segment->base, segment->limit, segment->selector, from_vmcb(segment->attributes)};
+    // The processor keeps the privilege level beside it, and the two may differ: in virtual 8086 mode they do.
+    if (name == RegisterName::Ss) {
+      result.segment.attributes = static_cast<std::uint16_t>((result.segment.attributes & ~0x60u) | vmcb_.cpl << 5);
+    }
     return result;
   }
   std::size_t size = 0;
@@ -300,12 +312,12 @@ hv_status SvmVp::set_register(RegisterName name, const RegisterValue& value) {
       vmcb_.pat = v;
       return HV_STATUS_SUCCESS;
     case RegisterName::Xfem:
-      if (!features.xsave || !(v & 1) || (v & ~features.xcr0) || ((v & 4) && !(v & 2)) ||
+      if (!(v & 1) || (v & ~(features.xsave ? features.xcr0 : 1)) || ((v & 4) && !(v & 2)) ||
           ((v & 0xe0) && (v & 0xe6) != 0xe6)) {
         return HV_STATUS_INVALID_REGISTER_VALUE;
       }
       xcr0_ = v;
-      if (loaded_) privileged::write_xcr0(v);
+      if (loaded_ && features.xsave) privileged::write_xcr0(v);
       return HV_STATUS_SUCCESS;
     case RegisterName::TscAux:
       if (v >> 32) return HV_STATUS_INVALID_REGISTER_VALUE;

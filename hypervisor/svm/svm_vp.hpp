@@ -45,6 +45,10 @@ class SvmVp final : public VpHardware {
     return vmcb_.cr3 ^ vmcb_.cs.base << 20 ^ std::uint64_t{vmcb_.cs.attributes} << 52;
   }
   void reset(bool init) override;
+  void mask_nmi(bool masked) override;
+  std::span<std::byte, kPageSize> extended_state() override {
+    return std::span<std::byte, kPageSize>(extended_state_, kExtendedStateSize);
+  }
   void set_tsc_offset(std::int64_t offset) override;
   void set_exception_intercepts(std::uint32_t vectors) override;
   std::expected<abi::RegisterValue, hv_status> get_register(abi::RegisterName name) const override;

@@ -2,6 +2,7 @@
 #include "hypervisor/synic/synthetic_timers.hpp"
 
 #include <algorithm>
+#include <functional>
 
 namespace bulkhead::hypervisor {
 
@@ -59,6 +60,37 @@ std::uint64_t SyntheticTimers::deadline() const {
 
 bool SyntheticTimers::has_undelivered() const {
   return std::ranges::any_of(timers_, [](const Timer& timer) { return timer.undelivered != kNever; });
+}
+
+void SyntheticTimers::save(hv_synthetic_timers_state& state) const {
+  for (unsigned index = 0; index < kCount; ++index) {
+    const Timer& timer = timers_[index];
+    const bool undelivered = timer.undelivered != kNever;
+    state.timers[index] = {undelivered ? HV_SYNTHETIC_TIMER_UNDELIVERED : 0,
+                           0,
+                           timer.configuration,
+                           timer.count,
+                           timer.expiry == kNever ? 0 : timer.expiry,
+                           undelivered ? timer.undelivered : 0};
+  }
+}
+
+bool SyntheticTimers::restore(const hv_synthetic_timers_state& state) {
+  const auto valid = [](const hv_synthetic_timer_state& timer) {
+    const bool undelivered = timer.flags & HV_SYNTHETIC_TIMER_UNDELIVERED;
+    const bool runs = (timer.config & kEnable) && timer.count;
+    return !(timer.flags & ~HV_SYNTHETIC_TIMER_UNDELIVERED) && !timer.reserved &&
+           !(timer.config & ~kConfigurationBits) && (runs || !timer.adjustment) &&
+           (undelivered || !timer.undelivered_expiration_time);
+  };
+  if (!std::ranges::all_of(state.timers, valid) || std::ranges::any_of(state.reserved, std::identity{})) return false;
+  for (unsigned index = 0; index < kCount; ++index) {
+    const hv_synthetic_timer_state& from = state.timers[index];
+    const bool undelivered = from.flags & HV_SYNTHETIC_TIMER_UNDELIVERED;
+    timers_[index] = {from.config, from.count, from.adjustment ? from.adjustment : kNever,
+                      undelivered ? from.undelivered_expiration_time : kNever};
+  }
+  return true;
 }
 
 }  // namespace bulkhead::hypervisor

@@ -12,6 +12,8 @@
 #include <array>
 #include <cstdint>
 
+#include "abi/hypercall.h"
+
 namespace bulkhead::hypervisor {
 
 class SyntheticTimers {
@@ -50,6 +52,10 @@ class SyntheticTimers {
     }
   }
   bool has_undelivered() const;
+
+  void save(hv_synthetic_timers_state& state) const;
+  /// False, and nothing was changed: timers cannot be in that state.
+  bool restore(const hv_synthetic_timers_state& state);
 
  private:
   static constexpr std::uint64_t kEnable = 1, kPeriodic = 2, kAutoEnable = 8, kDirect = 1 << 12;

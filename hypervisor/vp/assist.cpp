@@ -18,16 +18,20 @@ namespace {
 constexpr std::uint64_t kEnable = 1;
 constexpr std::uint32_t kNoEoiRequired = 1;
 
-}  // namespace
-
 /// Null: the guest has no such page, or no memory there.
-std::uint32_t* VirtualProcessor::eoi_assist_word() const {
-  if (!(vp_assist_page_ & kEnable)) return nullptr;
-  return reinterpret_cast<std::uint32_t*>(partition_.page_at(GuestPage::at(vp_assist_page_), true));
+std::uint32_t* word_to_write(const Partition& partition, std::uint64_t assist_page) {
+  if (!(assist_page & kEnable)) return nullptr;
+  return reinterpret_cast<std::uint32_t*>(partition.page_to_write(GuestPage::at(assist_page)));
+}
+const volatile std::uint32_t* word_to_read(const Partition& partition, std::uint64_t assist_page) {
+  if (!(assist_page & kEnable)) return nullptr;
+  return reinterpret_cast<const volatile std::uint32_t*>(partition.page_at(GuestPage::at(assist_page)));
 }
 
+}  // namespace
+
 void VirtualProcessor::offer_eoi_assist(std::uint8_t vector) {
-  std::uint32_t* word = eoi_assist_word();
+  std::uint32_t* word = word_to_write(partition_, vp_assist_page_);
   if (!word || !apic_.ends_quietly(vector)) return;
   std::atomic_ref(*word).fetch_or(kNoEoiRequired);
   eoi_assisted_ = true;
@@ -36,13 +40,13 @@ void VirtualProcessor::offer_eoi_assist(std::uint8_t vector) {
 void VirtualProcessor::withdraw_eoi_assist() {
   if (!eoi_assisted_) return;
   eoi_assisted_ = false;
-  std::uint32_t* word = eoi_assist_word();
+  std::uint32_t* word = word_to_write(partition_, vp_assist_page_);
   if (word && !(std::atomic_ref(*word).fetch_and(~kNoEoiRequired) & kNoEoiRequired)) apic_.end_automatically();
 }
 
 void VirtualProcessor::settle_eoi_assist() {
-  const std::uint32_t* word = eoi_assist_word();
-  if (!word || !(*const_cast<const volatile std::uint32_t*>(word) & kNoEoiRequired) || apic_.has_requests()) {
+  const volatile std::uint32_t* word = word_to_read(partition_, vp_assist_page_);
+  if (!word || !(*word & kNoEoiRequired) || apic_.has_requests()) {
     withdraw_eoi_assist();
   }
 }

@@ -184,6 +184,10 @@ void VirtualProcessor::adjust_extended_leaf(std::uint32_t leaf, CpuidResult& res
   }
 }
 
+machine::CpuidResult VirtualProcessor::cpuid_values(std::uint32_t leaf, std::uint32_t subleaf) const {
+  return cpuid(leaf, subleaf);
+}
+
 VirtualProcessor::Next VirtualProcessor::handle_cpuid(const Exit& exit) {
   std::uint64_t* general = hardware_.general;
   const auto leaf = static_cast<std::uint32_t>(general[0]);

@@ -152,15 +152,15 @@ unsigned VirtualProcessor::instruction_length(const Exit& exit) {
 }
 
 void VirtualProcessor::publish_registers() {
-  const bool code_only = std::exchange(publish_code_only_, false);
+  const Published published = std::exchange(published_, Published::All);
   const auto& frame = state_pages_[HV_VP_STATE_PAGE_REGISTERS];
   if (!frame) return;
   auto* page = reinterpret_cast<abi::RegisterPage*>(machine::frame_pointer(*frame));
-  std::memcpy(page->general, hardware_.general, sizeof page->general);
+  if (published != Published::Code) std::memcpy(page->general, hardware_.general, sizeof page->general);
   page->rip = hardware_.rip;
   page->rflags = hardware_.rflags;
   page->cr8 = hardware_.cr8;
-  if (code_only) {
+  if (published != Published::All) {
     const ExecutionMode mode = hardware_.mode();
     page->segments[1] = mode.cs;  // all that one needs to move RIP on
     page->efer = mode.efer;

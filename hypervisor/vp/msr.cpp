@@ -189,13 +189,12 @@ std::uint64_t VirtualProcessor::tsc_deadline() const {
 }
 
 /// `value` in the guest's time; it may lie before the root's zero.
-void VirtualProcessor::set_tsc_deadline(std::uint64_t value) {
-  const std::uint64_t now = machine::tsc() + static_cast<std::uint64_t>(tsc_offset());
+void VirtualProcessor::set_tsc_deadline(std::uint64_t value, std::uint64_t now) {
   std::uint64_t deadline = value - static_cast<std::uint64_t>(tsc_offset());
   if (value == 0)
     deadline = ApicTimer::kNever;
-  else if (value <= now)
-    deadline = machine::tsc();
+  else if (value <= now + static_cast<std::uint64_t>(tsc_offset()))
+    deadline = now;
   apic_.timer().set_tsc_deadline(deadline);
   changed_ = true;
 }
@@ -232,9 +231,13 @@ VirtualProcessor::MsrResult VirtualProcessor::write_msr(std::uint32_t msr, std::
   if (name == Msr::Efer) return write_efer(value);
   if (const auto held = held_by_hardware(name)) return write_through(*held, value);
   switch (name) {
-    case Msr::Tsc: set_tsc_offset(static_cast<std::int64_t>(value - machine::tsc())); return MsrResult::Done;
+    case Msr::Tsc: {
+      const std::uint64_t now = machine::tsc();
+      set_tsc_offset(static_cast<std::int64_t>(value - now), now);
+      return MsrResult::Done;
+    }
     case Msr::ApicBase: synchronize_apic(); return apply(apic_.set_base(value));
-    case Msr::TscDeadline: set_tsc_deadline(value); return MsrResult::Done;
+    case Msr::TscDeadline: set_tsc_deadline(value, machine::tsc()); return MsrResult::Done;
     case Msr::FsBase: return write_through(RegisterName::Fs, value);
     case Msr::GsBase: return write_through(RegisterName::Gs, value);
     default: return constant(name) ? MsrResult::Done : MsrResult::Unhandled;
@@ -242,11 +245,11 @@ VirtualProcessor::MsrResult VirtualProcessor::write_msr(std::uint32_t msr, std::
 }
 
 /// A timer that was set in the guest's time fires at the same guest time.
-void VirtualProcessor::set_tsc_offset(std::int64_t offset) {
+void VirtualProcessor::set_tsc_offset(std::int64_t offset, std::uint64_t now) {
   const std::uint64_t deadline = tsc_deadline();
   tsc_offset_ = offset;
   hardware_.set_tsc_offset(offset);
-  if (deadline) set_tsc_deadline(deadline);
+  if (deadline) set_tsc_deadline(deadline, now);
   partition_.refresh_reference_tsc(*partition_.lock());
 }
 
@@ -310,7 +313,7 @@ VirtualProcessor::MsrResult VirtualProcessor::write_hypercall_page(std::uint64_t
   if (old & kLocked) return MsrResult::Done;
   if (interface.os_id.load() == 0) value &= ~kEnable;
   if (value & kEnable) {
-    std::byte* page = partition_.page_at(GuestPage::at(value), true);
+    std::byte* page = partition_.page_to_write(GuestPage::at(value));
     if (!page) return MsrResult::Fault;
     const bool amd = machine::host_cpuid(0x80000001, 0).ecx & 1 << 2;
     std::memcpy(page, kEndbr64, sizeof kEndbr64);

@@ -16,7 +16,7 @@ constexpr std::uint64_t kRflagsWritable = 0x3f7fd5;
 constexpr std::uint64_t kRflagsAlwaysSet = 2;
 constexpr std::uint64_t kVirtual8086 = 1 << 17;
 
-constexpr std::uint64_t kWaitingForSipi = 1, kHalted = 2;
+constexpr std::uint64_t kWaitingForSipi = 1, kHalted = 2, kIdle = 4;
 
 RegisterValue number(std::uint64_t value) {
   RegisterValue result{};
@@ -87,6 +87,8 @@ std::uint64_t VirtualProcessor::interrupt_state() const {
   return (hardware_.interrupt_shadow ? abi::kInterruptShadow : 0) | (hardware_.nmi_masked ? abi::kNmiMasked : 0);
 }
 
+std::uint64_t VirtualProcessor::now() const { return partition_.configuration().reference_time.moment(machine::tsc()); }
+
 std::expected<RegisterValue, hv_status> VirtualProcessor::get_register(RegisterName name) const {
   if (name >= RegisterName::Rax && name <= RegisterName::R15) {
     return number(hardware_.general[static_cast<unsigned>(name) - static_cast<unsigned>(RegisterName::Rax)]);
@@ -98,14 +100,24 @@ std::expected<RegisterValue, hv_status> VirtualProcessor::get_register(RegisterN
     case RegisterName::ExplicitSuspend: return number(explicit_suspend_);
     case RegisterName::InterceptSuspend: return number(intercept_suspend_);
     case RegisterName::InternalActivityState:
-      return number(activity_ == Activity::WaitForSipi ? kWaitingForSipi : activity_ == Activity::Halted ? kHalted : 0);
+      switch (activity_) {
+        case Activity::Running: return number(0);
+        case Activity::Halted: return number(kHalted);
+        case Activity::Idle: return number(kIdle);
+        case Activity::WaitForSipi: return number(kWaitingForSipi);
+      }
+      return number(0);
     case RegisterName::PendingInterruption: return number(pending_interruption());
     case RegisterName::InterruptState: return number(interrupt_state());
-    case RegisterName::DeliverabilityNotifications: return number(notifications_);
-    case RegisterName::Tsc: return number(machine::tsc() + static_cast<std::uint64_t>(tsc_offset()));
+    case RegisterName::DeliverabilityNotifications:
+      return number(notifications_ | std::uint64_t{waiting_sints_.load()} << abi::kNotifySintsShift);
+    case RegisterName::Tsc: return number(now() + static_cast<std::uint64_t>(tsc_offset()));
     case RegisterName::ApicBase: return number(apic_.base());
     case RegisterName::InitialApicId: return number(index_);
     case RegisterName::TscDeadline: return number(tsc_deadline());
+    case RegisterName::ApicTaskPriority:
+      // Of the two that the guest can write, CR8 is the later one where they differ.
+      return number(apic_.task_priority() >> 4 == hardware_.cr8 ? apic_.task_priority() : hardware_.cr8 << 4);
     case RegisterName::GuestOsId: return number(partition_.guest_interface().os_id.load());
     case RegisterName::HypercallPage: return number(partition_.guest_interface().hypercall_page.load());
     case RegisterName::ReferenceTsc: return number(partition_.guest_interface().reference_tsc.load());
@@ -152,27 +164,39 @@ hv_status VirtualProcessor::set_register(RegisterName name, const RegisterValue&
     case RegisterName::ExplicitSuspend: explicit_suspend_ = content & 1; return HV_STATUS_SUCCESS;
     case RegisterName::InterceptSuspend: intercept_suspend_ = content & 1; return HV_STATUS_SUCCESS;
     case RegisterName::InternalActivityState:
-      if (content > kHalted) return HV_STATUS_INVALID_REGISTER_VALUE;
-      activity_ = content & kWaitingForSipi ? Activity::WaitForSipi
-                  : content & kHalted       ? Activity::Halted
-                                            : Activity::Running;
+      switch (content) {
+        case 0: activity_ = Activity::Running; break;
+        case kWaitingForSipi: activity_ = Activity::WaitForSipi; break;
+        case kHalted: activity_ = Activity::Halted; break;
+        case kIdle: activity_ = Activity::Idle; break;
+        default: return HV_STATUS_INVALID_REGISTER_VALUE;
+      }
       return HV_STATUS_SUCCESS;
     case RegisterName::PendingInterruption: return set_pending_interruption(content);
     case RegisterName::InterruptState:
       if (content & ~(abi::kInterruptShadow | abi::kNmiMasked)) return HV_STATUS_INVALID_REGISTER_VALUE;
       hardware_.interrupt_shadow = content & abi::kInterruptShadow;
-      hardware_.nmi_masked = content & abi::kNmiMasked;
+      hardware_.mask_nmi((content & abi::kNmiMasked) != 0);
       return HV_STATUS_SUCCESS;
     case RegisterName::DeliverabilityNotifications:
-      if (content & ~(abi::kNotifyNmiDeliverable | abi::kNotifyInterruptDeliverable))
+      if (content << 16 >> 16 & ~(abi::kNotifyNmiDeliverable | abi::kNotifyInterruptDeliverable))
         return HV_STATUS_INVALID_REGISTER_VALUE;
-      notifications_ = content;
+      notifications_ = content & (abi::kNotifyNmiDeliverable | abi::kNotifyInterruptDeliverable);
+      // Only added to: what a message waits for is not the register's to forget.
+      waiting_sints_.fetch_or(static_cast<std::uint16_t>(content >> abi::kNotifySintsShift));
       return HV_STATUS_SUCCESS;
-    case RegisterName::Tsc:
-      set_tsc_offset(static_cast<std::int64_t>(content - machine::tsc()));
+    case RegisterName::Tsc: {
+      const std::uint64_t time = now();
+      set_tsc_offset(static_cast<std::int64_t>(content - time), time);
+      return HV_STATUS_SUCCESS;
+    }
+    case RegisterName::ApicTaskPriority:
+      if (content > 0xff) return HV_STATUS_INVALID_REGISTER_VALUE;
+      apic_.set_task_priority(static_cast<std::uint8_t>(content));
+      hardware_.cr8 = static_cast<std::uint8_t>(content >> 4);
       return HV_STATUS_SUCCESS;
     case RegisterName::ApicBase: return as_msr(apply(apic_.set_base(content)));
-    case RegisterName::TscDeadline: set_tsc_deadline(content); return HV_STATUS_SUCCESS;
+    case RegisterName::TscDeadline: set_tsc_deadline(content, now()); return HV_STATUS_SUCCESS;
     case RegisterName::GuestOsId: return as_msr(write_synthetic_msr(0x40000000, content));
     case RegisterName::HypercallPage: return as_msr(write_synthetic_msr(0x40000001, content));
     case RegisterName::ReferenceTsc: return as_msr(write_synthetic_msr(0x40000021, content));
@@ -185,7 +209,9 @@ hv_status VirtualProcessor::set_register(RegisterName name, const RegisterValue&
     }
     default: break;
   }
-  if (const std::uint32_t msr = synthetic_msr(name)) return as_msr(write_synthetic_msr(msr, content));
+  if (const std::uint32_t msr = synthetic_msr(name)) {
+    return as_msr(Synic::is_register(msr) ? write_synic(msr, content, false) : write_synthetic_msr(msr, content));
+  }
   return hardware_.set_register(name, value);
 }
 

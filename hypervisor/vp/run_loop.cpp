@@ -157,7 +157,7 @@ VirtualProcessor::Next VirtualProcessor::handle_port(const Exit& exit) {
     io.ds = hardware_.get_register(abi::RegisterName::Ds).value_or(abi::RegisterValue{}).segment;
     io.es = hardware_.get_register(abi::RegisterName::Es).value_or(abi::RegisterValue{}).segment;
   } else {
-    publish_code_only_ = true;
+    published_ = access.write ? Published::Code : Published::CodeAndGeneral;
   }
   return intercept_in_place(abi::MessageType::IoPort, message, sizeof io);
 }

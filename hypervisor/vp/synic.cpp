@@ -10,14 +10,14 @@
 
 namespace bulkhead::hypervisor {
 
-VirtualProcessor::MsrResult VirtualProcessor::write_synic(std::uint32_t msr, std::uint64_t value) {
+VirtualProcessor::MsrResult VirtualProcessor::write_synic(std::uint32_t msr, std::uint64_t value, bool by_guest) {
   changed_ = true;  // a slot may be free now
   auto guarded = partition_.lock();
   const auto message_page = synic_.message_page(), event_flags_page = synic_.event_flags_page();
   if (!synic_.write(msr, value)) return MsrResult::Fault;
-  // What the guest has left in a page must not look like messages and events.
-  const auto clear_if_new = [this](const std::optional<GuestPage>& before, const std::optional<GuestPage>& after) {
-    std::byte* page = after && after != before ? partition_.page_at(*after, true) : nullptr;
+  // What the guest has left in a page must not look like messages and events. A parent sets what a guest has had already.
+  const auto clear_if_new = [=, this](const std::optional<GuestPage>& before, const std::optional<GuestPage>& after) {
+    std::byte* page = by_guest && after && after != before ? partition_.page_to_write(*after) : nullptr;
     if (page) std::memset(page, 0, kPageSize);
   };
   clear_if_new(message_page, synic_.message_page());
@@ -26,7 +26,7 @@ VirtualProcessor::MsrResult VirtualProcessor::write_synic(std::uint32_t msr, std
 }
 
 std::byte* VirtualProcessor::synic_page(const std::optional<GuestPage>& place) const {
-  return place ? partition_.page_at(*place, true) : nullptr;
+  return place ? partition_.page_to_write(*place) : nullptr;
 }
 
 VirtualProcessor::SynicResult VirtualProcessor::post_message(unsigned sint, const abi::SynicMessage& message) {
@@ -54,7 +54,8 @@ VirtualProcessor::SynicResult VirtualProcessor::signal_event(unsigned sint, std:
 
 /// Those for which a message of the parent waits and whose slot is free: they are told to it, once.
 std::uint16_t VirtualProcessor::take_deliverable_sints() {
-  const std::byte* page = synic_page(synic_.message_page());
+  const std::optional<GuestPage> place = synic_.message_page();
+  const std::byte* page = place ? partition_.page_at(*place) : nullptr;
   std::uint16_t deliverable = 0;
   if (!page) return 0;
   for (unsigned waiting = waiting_sints_.load(); waiting; waiting &= waiting - 1) {

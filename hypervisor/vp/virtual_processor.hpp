@@ -9,7 +9,8 @@
 //                                                       └── halt: dispatch ends unless there is work
 //
 // The files of this folder are each one part of it: run_loop, events (what interrupts the guest), cpuid, msr, hypercall, memory
-// (nested page faults and the APIC page), synic, intercept (messages and the register page), registers (TLFS names).
+// (nested page faults and the APIC page), synic, intercept (messages and the register page), registers (TLFS names), state (what has no
+// name).
 // The object lies in one frame of its partition's pool. One logical processor at a time owns it (Partition::acquire_vp);
 // others reach its mailbox, its APIC address and the flag `blocked`, nothing else.
 #pragma once
@@ -60,6 +61,22 @@ class VirtualProcessor {
   std::expected<abi::RegisterValue, hv_status> get_register(abi::RegisterName name) const;
   hv_status set_register(abi::RegisterName name, const abi::RegisterValue& value);
 
+  // What a VP is beyond the registers that have names: calls 0xe3 and 0xe4. set: INVALID_REGISTER_VALUE, and nothing was changed, for what
+  // no processor can have; INVALID_PARAMETER for what is malformed.
+
+  /// First takes in what others have left for the VP and what its timer is due for, which may change registers too.
+  hv_local_interrupt_controller_state get_local_apic();
+  hv_status set_local_apic(const hv_local_interrupt_controller_state& state);
+  hv_synthetic_timers_state get_timers() const;
+  hv_status set_timers(const hv_synthetic_timers_state& state);
+  std::span<const std::byte, kPageSize> get_xsave() const { return hardware_.extended_state(); }
+  hv_status set_xsave(std::span<const std::byte, kPageSize> area);
+  /// Call 0xf4.
+  machine::CpuidResult cpuid_values(std::uint32_t leaf, std::uint32_t subleaf) const;
+
+  /// The partition's time stood still for so many ticks. Nobody owns the VP, and the partition's lock is held.
+  void skip_time(std::uint64_t ticks);
+
   /// The root's page for a kind of state; null: none.
   std::optional<Frame>& state_page(hv_vp_state_page_type type) { return state_pages_[type]; }
 
@@ -90,6 +107,8 @@ class VirtualProcessor {
   /// What handling an exit leads to.
   enum class Next : std::uint8_t { Enter, Prepare, Intercept, EndDispatch, Yield };
   enum class Prepared : std::uint8_t { Enter, Block, Intercept, EndDispatch };
+  /// What the register page holds after an intercept. Code: RIP, RFLAGS, CS, EFER and CR8.
+  enum class Published : std::uint8_t { All, CodeAndGeneral, Code };
 
   // run_loop.cpp
   hv_dispatch_vp_output run(std::uint64_t timer_armed);
@@ -126,6 +145,8 @@ class VirtualProcessor {
   hv_status set_pending_interruption(std::uint64_t value);
   hv_status set_instruction_pointer(std::uint64_t value);
   std::uint64_t interrupt_state() const;
+  /// The root's time stamp counter for what the parent reads and sets: it stands still while the partition's time does.
+  std::uint64_t now() const;
 
   // cpuid.cpp
   machine::CpuidResult cpuid(std::uint32_t leaf, std::uint32_t subleaf) const;
@@ -147,8 +168,8 @@ class VirtualProcessor {
   MsrResult write_apic_msr(SyntheticMsr msr, std::uint64_t value);
   MsrResult write_through(abi::RegisterName name, std::uint64_t value);
   std::uint64_t tsc_deadline() const;
-  void set_tsc_deadline(std::uint64_t value);
-  void set_tsc_offset(std::int64_t offset);
+  void set_tsc_deadline(std::uint64_t value, std::uint64_t now);
+  void set_tsc_offset(std::int64_t offset, std::uint64_t now);
   MsrResult apply(const LocalApic::Outcome& outcome);
 
   // hypercall.cpp
@@ -160,7 +181,7 @@ class VirtualProcessor {
   Next handle_hypercall(const Exit& exit);
 
   // synic.cpp
-  MsrResult write_synic(std::uint32_t msr, std::uint64_t value);
+  MsrResult write_synic(std::uint32_t msr, std::uint64_t value, bool by_guest = true);
   std::byte* synic_page(const std::optional<GuestPage>& place) const;
   SynicResult post_message(unsigned sint, const abi::SynicMessage& message);
   std::uint16_t take_deliverable_sints();
@@ -171,7 +192,6 @@ class VirtualProcessor {
   void expire_timers(std::uint64_t tsc);
 
   // assist.cpp
-  std::uint32_t* eoi_assist_word() const;
   void offer_eoi_assist(std::uint8_t vector);
   void withdraw_eoi_assist();
   void settle_eoi_assist();
@@ -223,7 +243,7 @@ class VirtualProcessor {
   std::uint64_t deadline_ = 0;                         // of the timers, as of the last prepare
   std::optional<std::uint8_t> ended_level_interrupt_;  // to be told to the parent
   std::uint32_t exception_intercepts_ = 0;
-  bool publish_code_only_ = false;  // of the segments and control registers
+  Published published_ = Published::All;
   std::uint64_t wake_set_ = 0;
   std::atomic<std::int64_t> tsc_offset_;  // changed by the owner only
   std::uint64_t vp_assist_page_ = 0;

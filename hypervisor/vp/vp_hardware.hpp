@@ -12,6 +12,7 @@
 #include <array>
 #include <cstdint>
 #include <expected>
+#include <span>
 
 #include "abi/hypercall.h"
 #include "abi/register.hpp"
@@ -160,6 +161,12 @@ class VpHardware {
   /// with which the processor would not enter the guest (reserved bits, addresses that are not canonical, CR0 with PG but not PE, and the like).
   virtual std::expected<abi::RegisterValue, hv_status> get_register(abi::RegisterName name) const = 0;
   virtual hv_status set_register(abi::RegisterName name, const abi::RegisterValue& value) = 0;
+
+  /// An NMI's handler runs, or does not. Unlike writing nmi_masked, it sees to it that its end is noticed.
+  virtual void mask_nmi(bool masked) = 0;
+
+  /// The XSAVE area, in the standard form. Not between load and unload.
+  virtual std::span<std::byte, kPageSize> extended_state() = 0;
 
   /// Fills in segments, CR0, CR3, CR4, EFER, DR7 and XFEM of a register page, all at once because it happens often.
   virtual void publish(abi::RegisterPage& page) const = 0;

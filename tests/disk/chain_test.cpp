@@ -138,6 +138,27 @@ TEST(Chain, AnImageAmongItsOwnParentsIsRefused) {
   EXPECT_NE(opened.error().message().find("is among its own"), std::string::npos);
 }
 
+/// What Hyper-V wrote down is of no use here but for the name.
+TEST(Chain, AParentThatAWindowsPathNamesIsFoundBesideItsChild) {
+  ThreeLayers layers(".vhdx");
+  const std::map<std::string, std::string> windows = {
+      {"absolute_win32_path", R"(\\?\C:\Disks\middle.vhdx)"},
+      {"volume_path", R"(\\?\Volume{26A21BDA-A627-11D7-9931-806E6F6E6963}\Disks\middle.vhdx)"},
+      {"relative_path", R"(.\middle.vhdx)"}};
+  for (const auto& [key, value] : windows) {
+    auto options = for_writing();
+    options.with_parents = false;
+    auto opened = open(layers.store, layers.top, options);
+    auto& disk = dynamic_cast<vhdx::VhdxDisk&>(*opened);
+    auto metadata = disk.metadata();
+    metadata.parent->values = {{"parent_linkage", *metadata.parent->value("parent_linkage")}, {key, value}};
+    ASSERT_TRUE(succeeds(now(disk.set_metadata(metadata))));
+    ASSERT_TRUE(succeeds(now(disk.close())));
+    opened.reset();
+    EXPECT_EQ(content_of(layers.store, layers.top), layers.expected) << key;
+  }
+}
+
 TEST_P(Chains, AParentIsLookedForWhereverTheImageSaysItMayBe) {
   ThreeLayers layers(GetParam());
   const auto elsewhere = "elsewhere" + GetParam();

@@ -66,6 +66,24 @@ TEST_F(DiskCommand, RefusesWithOneLineThatSaysWhy) {
   expect_refused("resize disk.vhdx 2G", 1, "cannot write to 'disk.vhdx': another program is using it");
 }
 
+TEST_F(DiskCommand, RefusesABadCommandLineWithOneLine) {
+  expect_refused("", 2, "A subcommand is required");
+  expect_refused("create", 2, "path is required");
+  expect_refused("create disk.vhdx --size 1G --bogus", 2, "The following argument was not expected: --bogus");
+  expect_refused("create disk.vhdx --size 1G --kind large", 2, "--kind: large not in {fixed,dynamic}");
+  expect_refused("create disk.vhdx --size 1G --sector-size 1000", 2, "--sector-size: 1000 not in {512,4096}");
+  EXPECT_FALSE(std::filesystem::exists(path("disk.vhdx")));
+}
+
+TEST_F(DiskCommand, MakesWhatAzureTakes) {
+  make_raw("raw.img", 5 * kMiB + 64 * kKiB);
+  expect_works("convert raw.img azure.vhd --kind fixed --azure");
+  EXPECT_EQ(std::filesystem::file_size(path("azure.vhd")), 6 * kMiB + 512);  // whole MiB, and the footer
+  EXPECT_TRUE(runs("truncate -s 6M raw.img && qemu-img compare -f raw -F vpc raw.img azure.vhd"));
+  expect_works("create other.vhd --size 1000000 --kind fixed --azure");
+  EXPECT_EQ(std::filesystem::file_size(path("other.vhd")), kMiB + 512);
+}
+
 TEST_F(DiskCommand, TakesTheFormatThatItIsTold) {
   expect_works("create base.image --format vhdx --size 8M --block-size 1M");
   expect_works("create child.image --format vhdx --parent base.image");

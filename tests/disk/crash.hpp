@@ -7,7 +7,9 @@
 //                                      |
 //                                 CrashStates -> each state: check_image, open, compare with the History
 //
-// BULKHEAD_CRASH_ROUNDS in the environment sets how many workloads are tried; ctest's label "long" runs many.
+// In the environment BULKHEAD_CRASH_ROUNDS sets how many workloads are tried, and how thoroughly; BULKHEAD_CRASH_ONE_IN=N
+// that of their crashes only every Nth is, and BULKHEAD_CRASH_SEED where that begins and what the workloads are. ctest's label
+// "long" tries many workloads and each crash, its label "sample" few.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -25,11 +27,14 @@ namespace bulkhead::disk {
 
 constexpr std::uint64_t kSector = 512;
 
-/// 0: a quick run, of one short workload.
-inline std::uint64_t long_rounds() {
-  const char* text = std::getenv("BULKHEAD_CRASH_ROUNDS");
-  return text != nullptr ? std::strtoull(text, nullptr, 10) : 0;
+inline std::uint64_t setting_of(const char* name, std::uint64_t otherwise) {
+  const char* text = std::getenv(name);
+  return text != nullptr ? std::strtoull(text, nullptr, 10) : otherwise;
 }
+/// 0: a quick run, of one short workload.
+inline std::uint64_t long_rounds() { return setting_of("BULKHEAD_CRASH_ROUNDS", 0); }
+inline std::uint64_t one_in() { return std::max<std::uint64_t>(setting_of("BULKHEAD_CRASH_ONE_IN", 1), 1); }
+inline std::uint64_t seed() { return setting_of("BULKHEAD_CRASH_SEED", 0); }
 
 inline CrashStates::Effort effort() {
   return long_rounds() == 0 ? CrashStates::Effort{.exhaustive = 2, .samples = 1}
@@ -46,12 +51,9 @@ inline void fill(std::span<std::byte> sector, std::uint64_t tag) {
 inline std::optional<std::uint64_t> tag_of(std::span<const std::byte> sector) {
   std::uint64_t tag = 0;
   std::memcpy(&tag, sector.data(), 8);
-  for (std::size_t at = 8; at < sector.size(); at += 8) {
-    if (std::memcmp(&sector[at], &tag, 8) != 0) {
-      return std::nullopt;
-    }
-  }
-  return tag;
+  // Each word is as the one before it.
+  const bool whole = std::memcmp(sector.data(), sector.data() + 8, sector.size() - 8) == 0;
+  return whole ? std::optional(tag) : std::nullopt;
 }
 
 /// What each sector may hold: the value of the last step that is durable, or of any later one that had begun.
@@ -66,17 +68,15 @@ class History {
   void discard(std::uint64_t step, std::uint64_t sector) { changes_[sector].push_back({step, 0, true}); }
 
   bool allows(std::uint64_t sector, std::uint64_t tag, std::uint64_t durable, std::uint64_t begun) const {
-    std::vector<std::uint64_t> allowed = {start_[sector]};
+    bool allowed = start_[sector] == tag;
     for (const auto& change : changes_[sector]) {
       if (change.step > begun) {
         break;
       }
-      if (change.step <= durable && !change.perhaps) {
-        allowed.clear();
-      }
-      allowed.push_back(change.tag);
+      const bool replaces_all = change.step <= durable && !change.perhaps;
+      allowed = change.tag == tag || (allowed && !replaces_all);
     }
-    return std::ranges::find(allowed, tag) != allowed.end();
+    return allowed;
   }
   std::uint64_t sectors() const { return start_.size(); }
 
@@ -166,19 +166,25 @@ class Crash : public testing::TestWithParam<Setting> {
     return std::ranges::any_of(recorded_.delayed, [](const auto& file) { return file->step(); });
   }
 
-  /// Tries every crash of the recorded files; the others stay as they are now.
+  /// Tries the crashes of the recorded files, as many as are asked for; the others stay as they are now. Returns how many
+  /// there are.
   std::uint64_t crash(CrashStates::Effort effort, const std::function<void(const CrashStates::State&)>& check) {
     const auto operations = recording().operations();
     const CrashStates states(recorded_.start, operations, effort);
     const auto names = recorded_.names;
     store_.set_wrap({});
+    auto number = seed();
     return states.each([&](const CrashStates::State& state) {
+      if (number++ % one_in() != 0) {
+        return true;
+      }
       for (std::size_t i = 0; i < names.size(); ++i) {
         store_.put(names[i], std::make_unique<MemoryFile>(names[i], state.files[i].bytes, state.files[i].size));
       }
       check(state);
       if (HasFailure()) {
-        ADD_FAILURE() << state.description;
+        ADD_FAILURE() << state.description << "; BULKHEAD_CRASH_ROUNDS=" << long_rounds()
+                      << " BULKHEAD_CRASH_ONE_IN=" << one_in() << " BULKHEAD_CRASH_SEED=" << seed();
         return false;
       }
       return true;

@@ -110,7 +110,7 @@ TEST_P(CrashedWrites, LoseNothingThatWasFlushed) {
     History history(make_images());
     record({path()});
     auto disk = open(path());
-    std::mt19937_64 random(round);
+    std::mt19937_64 random(seed() + round);
     const std::uint64_t steps = long_rounds() == 0 ? 12 : 28;
     for (std::uint64_t step = 1; step <= steps; ++step) {
       recording().mark_begin(step);
@@ -122,7 +122,7 @@ TEST_P(CrashedWrites, LoseNothingThatWasFlushed) {
       recording().mark_durable(steps + 1);
     }
     disk.reset();
-    const auto tried = crash({effort().exhaustive, effort().samples, round},
+    const auto tried = crash({effort().exhaustive, effort().samples, seed() + round},
                              [&](const auto& state) { verify(path(), history, state.durable, state.begun); });
     EXPECT_GT(tried, 10u);
     if (HasFailure()) {
@@ -136,12 +136,12 @@ TEST_P(CrashedWrites, InFlightTogetherLoseNothingThatWasFlushed) {
     SCOPED_TRACE(testing::Message() << "round " << round);
     store_ = MemoryStore();
     History history(make_images());
-    record({path()}, round);
+    record({path()}, seed() + round);
     OpenOptions options;
     options.access = ImageStore::Access::write;
     auto disk = run(open_disk(store_, path(), options), [this] { step(); });
     ASSERT_TRUE(succeeds(disk));
-    std::mt19937_64 random(round);
+    std::mt19937_64 random(seed() + round);
     const std::uint64_t batches = long_rounds() == 0 ? 2 : 5;
     for (std::uint64_t batch = 1; batch <= batches; ++batch) {
       recording().mark_begin(batch);
@@ -150,7 +150,7 @@ TEST_P(CrashedWrites, InFlightTogetherLoseNothingThatWasFlushed) {
     ASSERT_TRUE(succeeds(run((*disk)->flush(), [this] { step(); })));
     recording().mark_durable(batches);
     disk->reset();
-    const auto tried = crash({effort().exhaustive, effort().samples, round},
+    const auto tried = crash({effort().exhaustive, effort().samples, seed() + round},
                              [&](const auto& state) { verify(path(), history, state.durable, state.begun); });
     EXPECT_GT(tried, 10u);
     if (HasFailure()) {

@@ -184,6 +184,82 @@ TEST_F(Interchange, QemuReadsWhatAPowerCutLeaves) {
   }
 }
 
+/// QEMU writes a log too. Here it loses its disk after that and before the table, which it keeps at 2 MiB; what we replay,
+/// in memory and in the file, is what QEMU itself does.
+TEST_F(Interchange, WeReplayTheLogThatQemuLeft) {
+  ASSERT_TRUE(runs("qemu-img create -q -f vhdx -o block_size=1M disk.vhdx 64M"));
+  shell(R"(qemu-io 'json:{"driver": "vhdx", "file": {"driver": "blkdebug", "image": {"driver": "file",)"
+        R"( "filename": "disk.vhdx"}, "inject-error": [{"event": "pwritev", "iotype": "write", "sector": 4096}]}}')"
+        R"( -c 'write -P 7 3M 1M' -c abort)");
+  ASSERT_TRUE(runs("cp disk.vhdx qemu.vhdx && qemu-img check -q -r all -f vhdx qemu.vhdx"));
+  const auto start = wait(check_image(*store_, path("disk.vhdx"), {}, Repairing::no));
+  ASSERT_TRUE(succeeds(start));
+  ASSERT_EQ(start->findings.size(), 1u);
+  EXPECT_NE(start->findings[0].text.find("its log was replayed"), std::string::npos);
+  EXPECT_EQ(start->allocated, 1u);
+  std::vector<std::byte> expected(64 * kMiB);
+  std::fill_n(expected.begin() + 3 * kMiB, kMiB, std::byte{7});
+  EXPECT_EQ(content_of("disk.vhdx"), expected);
+  EXPECT_EQ(content_of("qemu.vhdx"), expected);
+  auto disk = open("disk.vhdx", ImageStore::Access::write);
+  ASSERT_TRUE(succeeds(wait(disk->close())));
+  disk.reset();
+  EXPECT_EQ(content_of("disk.vhdx"), expected);
+  EXPECT_TRUE(runs("qemu-img check -f vhdx disk.vhdx && qemu-img compare -f vhdx disk.vhdx qemu.vhdx"));
+}
+
+TEST_F(Interchange, OthersReadADiskOf64TerabytesAndItsEnd) {
+  constexpr auto kSize = 64 * kTiB;
+  for (const std::uint32_t sector : {512, 4096}) {
+    const auto name = fmt::format("{}.vhdx", sector);
+    auto image = target(path(name), Kind::dynamic, 32 << 20);
+    image.size = kSize;
+    image.logical_sector = sector;
+    ASSERT_TRUE(succeeds(wait(create_image(*store_, image))));
+    const auto bytes = std::vector<std::byte>(kMiB, std::byte{5});
+    auto disk = open(name, ImageStore::Access::write);
+    ASSERT_TRUE(succeeds(wait(write_bytes(*disk, kSize - kMiB, bytes))));
+    ASSERT_TRUE(succeeds(wait(disk->zero(0, kTiB))));
+    ASSERT_TRUE(succeeds(wait(disk->close())));
+    disk.reset();
+    EXPECT_LT(std::filesystem::file_size(path(name)), 64 * kMiB);
+    EXPECT_NE(shell("vhdiinfo " + name).text.find(fmt::format("({} bytes)", kSize)), std::string::npos);
+    EXPECT_FALSE(wait(resize_image(*store_, path(name), {}, kSize + sector)));
+  }
+  const auto read = shell("qemu-io -r -f vhdx -c 'read -P 5 70368743129088 1M' -c 'read -P 0 0 1M' 512.vhdx");
+  EXPECT_EQ(read.status, 0) << read.text;
+  EXPECT_EQ(read.text.find("failed"), std::string::npos) << read.text;
+}
+
+/// Space that a disk does not use is not taken, on the way through formats neither; what it discards is given back.
+TEST_F(Interchange, SparseStaysSparseAndDiscardGivesSpaceBack) {
+  auto image = target(path("disk.vhdx"), Kind::dynamic, 1 << 20);
+  image.size = 300 * kGiB;
+  ASSERT_TRUE(succeeds(wait(create_image(*store_, image))));
+  auto disk = open("disk.vhdx", ImageStore::Access::write);
+  ASSERT_TRUE(succeeds(wait(write_bytes(*disk, 100 * kGiB, pattern(16 * kMiB, 1)))));
+  ASSERT_TRUE(succeeds(wait(disk->close())));
+  disk.reset();
+  const auto taken = [this](const std::string& name) {
+    return std::stoull(shell("stat -c %b " + name).text) * 512;  // of the file system
+  };
+  for (const std::string name : {"disk.raw", "disk.vhd", "other.vhdx"}) {
+    convert_to("disk.vhdx", target(name, Kind::dynamic));
+    EXPECT_LT(taken(name), 32 * kMiB) << name;
+  }
+  convert_to("disk.vhd", target("again.raw", Kind::dynamic));
+  EXPECT_LT(taken("again.raw"), 32 * kMiB);
+  for (const std::string name : {"disk.vhdx", "disk.raw", "disk.vhd"}) {
+    const auto before = taken(name);
+    disk = open(name, ImageStore::Access::write);
+    ASSERT_TRUE(succeeds(wait(disk->discard(100 * kGiB, 16 * kMiB))));
+    ASSERT_TRUE(succeeds(wait(disk->flush())));
+    ASSERT_TRUE(succeeds(wait(disk->close())));
+    disk.reset();
+    EXPECT_LT(taken(name) + 12 * kMiB, before) << name;
+  }
+}
+
 TEST_F(Interchange, OthersReadWhatWeMergedAndFlattened) {
   make_raw("raw.img", 40 * kMiB);
   for (const std::string ending : {".vhdx", ".vhd"}) {

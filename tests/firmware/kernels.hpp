@@ -59,6 +59,7 @@ inline Bytes bzimage(std::size_t image_size = 0x10000) {
   put(file, 0x202, 0x5372'6448, 4);
   put(file, 0x206, 0x20f, 2);
   put(file, 0x211, 1, 1);
+  put(file, 0x214, 0x10'0000, 4);
   put(file, 0x22c, 0x7fff'ffff, 4);
   put(file, 0x230, 0x20'0000, 4);
   put(file, 0x234, 1, 1);

@@ -85,6 +85,15 @@ TEST(LinuxLoader, AKernelWithout64BitEntryBeginsIn32BitMode) {
   EXPECT_EQ(value_of(*state, RegisterName::Rsi).number, kBootInformation);
 }
 
+TEST(LinuxLoader, AKernelWithARealModeEntryOnlyNeedsABios) {
+  auto memory = machine_memory(128 * kMib);
+  Bytes kernel = bzimage();
+  put(kernel, 0x236, 0, 2);
+  put(kernel, 0x214, 0, 4);
+  EXPECT_EQ(why(load(*memory, kernel, {}, "", {})),
+            "the kernel can be entered in real mode only: it needs a BIOS (--firmware bios)");
+}
+
 TEST(LinuxLoader, SaysWhatIsWrongWithTheKernel) {
   auto memory = machine_memory(128 * kMib);
   const auto complaint = [&](const Bytes& kernel) { return why(load(*memory, kernel, {}, "", {})); };

@@ -3,6 +3,7 @@
 // A machine for tests: memory is an array, processors do what the test says, and time stands still unless it is moved.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <cstdint>
 #include <cstring>
@@ -45,6 +46,11 @@ class FakeVpHardware final : public VpHardware {
   std::expected<abi::RegisterValue, hv_status> get_register(abi::RegisterName name) const override;
   hv_status set_register(abi::RegisterName name, const abi::RegisterValue& value) override;
   void publish(abi::RegisterPage& page) const override;
+  void mask_nmi(bool masked) override {
+    nmi_masked = masked;
+    ++nmi_masks;
+  }
+  std::span<std::byte, kPageSize> extended_state() override { return xsave_area; }
 
   /// The next entries exit for these reasons, after calling the function that goes with each. When the queue is empty, for a physical interrupt.
   struct Step {
@@ -67,7 +73,8 @@ class FakeVpHardware final : public VpHardware {
   std::int64_t tsc_offset;
   std::uint32_t exception_intercepts = 0;
   unsigned window = 0;
-  int loads = 0, unloads = 0, flushes = 0, nmi_windows = 0, entries = 0, resets = 0;
+  std::array<std::byte, kPageSize> xsave_area{};
+  int loads = 0, unloads = 0, flushes = 0, nmi_windows = 0, nmi_masks = 0, entries = 0, resets = 0;
 
  private:
   Exit exit_{};

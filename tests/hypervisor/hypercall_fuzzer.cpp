@@ -13,8 +13,9 @@ using namespace bulkhead::hypervisor;
 
 namespace {
 
-constexpr std::uint16_t kCodes[] = {0x40, 0x41, 0x42, 0x43, 0x44, 0x45, 0x47, 0x48, 0x49, 0x4a, 0x4b, 0x4c,   0x4d,
-                                    0x4e, 0x4f, 0x50, 0x51, 0x91, 0x94, 0xc0, 0xc1, 0xc2, 0xe1, 0xe2, 0x7f00, 0x99};
+constexpr std::uint16_t kCodes[] = {0x40, 0x41, 0x42, 0x43, 0x44,   0x45, 0x47, 0x48, 0x49, 0x4a,
+                                    0x4b, 0x4c, 0x4d, 0x4e, 0x4f,   0x50, 0x51, 0x91, 0x94, 0xc0,
+                                    0xc1, 0xc2, 0xe1, 0xe2, 0x7f00, 0x99, 0xc9, 0xe3, 0xe4, 0xf4};
 /// What children may call, the first two if their parent listens.
 constexpr std::uint16_t kGuestCodes[] = {0x5c, 0x5d, 0x2, 0x3, 0x8, 0xb, 0x13, 0x14, 0x15, 0x42};
 
@@ -114,6 +115,10 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     std::uint64_t control = kCodes[(choice & 0x3f) % std::size(kCodes)];
     const auto reps = reader.next<std::uint16_t>();
     control |= std::uint64_t{reps & 0x3ffu} << 32 | std::uint64_t{reps & 0x8000u} << 1;
+    // Those with a variable header: a page, or the timers' state.
+    const auto code = static_cast<std::uint16_t>(control);
+    if (code == HV_CALL_GET_VP_STATE) control = code | 1u << 17;
+    if (code == HV_CALL_SET_VP_STATE) control = code | (reps & 1 ? 25u : 1u) << 17;
     if (choice & 0x40) control ^= std::uint64_t{reader.next<std::uint16_t>()} << 48;
     // Input: bytes as they come, but partition ids that exist more often than not.
     std::uint8_t input[288] = {};

@@ -293,12 +293,35 @@ TEST_F(RunLoopTest, PortsGoToTheParentIfItWantsThem) {
   EXPECT_EQ(hardware().entries, 1);
 
   register_page().rip = 0x1001;
-  register_page().general[0] = 'y';
-  register_page().dirty = abi::kDirtyInstructionPointer | abi::kDirtyGeneral;
+  register_page().dirty = abi::kDirtyInstructionPointer;
   EXPECT_EQ(root_.dispatch(id_, 0, HV_DISPATCH_CLEAR_INTERCEPT_SUSPEND).event, HV_DISPATCH_EVENT_NONE);
   EXPECT_EQ(hardware().rip, 0x1001u);
-  EXPECT_EQ(hardware().general[0], std::uint64_t{'y'});
+  EXPECT_EQ(hardware().general[0], std::uint64_t{'x'});
   EXPECT_EQ(register_page().valid, 0);
+}
+
+TEST_F(RunLoopTest, AReadOfAPortGivesTheParentTheGeneralRegisters) {
+  create_vps(1);
+  install(HV_INTERCEPT_TYPE_IO_PORT, kAllAccess, 0x60);
+  Exit exit{};
+  exit.reason = ExitReason::Port;
+  exit.port = {.port = 0x60, .size = 1, .write = false, .string = false, .rep = false};
+  exit.next_rip = 0x1002;
+  hardware().then(exit, [](FakeVpHardware& guest) {
+    guest.rip = 0x1000;
+    guest.general[0] = 0x1234;
+    guest.general[15] = 15;
+  });
+  EXPECT_EQ(root_.dispatch(id_, 0).event, HV_DISPATCH_EVENT_INTERCEPT);
+  EXPECT_EQ(register_page().general[0], 0x1234u);
+  EXPECT_EQ(register_page().general[15], 15u);
+  register_page().rip = 0x1002;
+  register_page().general[0] = 0x12ab;
+  register_page().dirty = abi::kDirtyInstructionPointer | abi::kDirtyGeneral;
+  EXPECT_EQ(root_.dispatch(id_, 0, HV_DISPATCH_CLEAR_INTERCEPT_SUSPEND).event, HV_DISPATCH_EVENT_NONE);
+  EXPECT_EQ(hardware().general[0], 0x12abu);
+  EXPECT_EQ(hardware().general[15], 15u);
+  EXPECT_EQ(hardware().rip, 0x1002u);
 }
 
 TEST_F(RunLoopTest, PortsThatNobodyWantsReadAllOnes) {

@@ -13,7 +13,10 @@ namespace bulkhead::state {
 
 class FakeClock final : public Clock {
  public:
-  Nanoseconds now() const override { return now_; }
+  Nanoseconds now() const override {
+    now_ += between_looks_;
+    return now_;
+  }
 
   std::unique_ptr<Timer> make_timer(std::function<void()> callback) override {
     return std::make_unique<FakeTimer>(*this, std::move(callback));
@@ -33,6 +36,8 @@ class FakeClock final : public Clock {
   }
   /// The clock of another machine, or of this one long before.
   void set(Nanoseconds now) { now_ = now; }
+  /// From now on time goes on by so much whenever somebody looks, as it does where a device is slow.
+  void let_time_pass_between_looks(Nanoseconds time) { between_looks_ = time; }
   std::size_t armed_timers() const { return armed_.size(); }
   std::size_t fired() const { return fired_; }
 
@@ -55,7 +60,8 @@ class FakeClock final : public Clock {
     std::function<void()> callback_;
   };
 
-  Nanoseconds now_{0};
+  mutable Nanoseconds now_{0};
+  Nanoseconds between_looks_{0};
   std::size_t fired_ = 0;
   std::multimap<Nanoseconds, FakeTimer*> armed_;
 };

@@ -110,6 +110,19 @@ TEST_F(RtcTest, PeriodicInterruptAtItsRate) {
   EXPECT_NEAR(interrupts, 1024, 2);
 }
 
+// An interrupt controller in edge mode would wait for ever.
+TEST_F(RtcTest, TheLineFallsWhenItsFlagsAreReadEvenIfTheNextPeriodHasEndedMeanwhile) {
+  out(10, 0x26);  // 1024 Hz
+  out(11, 0x42);
+  clock_.advance(2ms);
+  ASSERT_TRUE(line_.high());
+  const unsigned rises = line_.rises();
+  clock_.let_time_pass_between_looks(1ms);
+  EXPECT_EQ(in(12) & 0xc0, 0xc0u);
+  EXPECT_TRUE(line_.high());
+  EXPECT_EQ(line_.rises(), rises + 1);
+}
+
 TEST_F(RtcTest, UnreadPeriodicInterruptsDoNotPileUp) {
   out(10, 0x23);  // 8192 Hz
   out(11, 0x42);

@@ -14,6 +14,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <chrono>
@@ -196,6 +197,74 @@ void test_run(const Descriptor& device) {
   check(::ioctl(child.vp.get(), BULKHEAD_SET_VP_REGISTERS, &request) == -1 && errno == EIO && request.done == 1 &&
             request.status != 0,
         "an unknown register ends the list with EIO, after the one before it");
+}
+
+int transfer_state(const Descriptor& vp, unsigned long command, std::uint32_t type, void* state, std::size_t size) {
+  return call(
+      vp, command,
+      bulkhead_vp_state{type, 0, 0, static_cast<std::uint32_t>(size), 0, reinterpret_cast<std::uint64_t>(state)});
+}
+
+/// What a VP is beyond its registers, and what of its memory it writes.
+void test_state(const Descriptor& device) {
+  Child child(device, kPortWrite);
+  hv_local_interrupt_controller_state apic{};
+  check(transfer_state(child.vp, BULKHEAD_GET_VP_STATE, HV_VP_STATE_LOCAL_APIC, &apic, sizeof apic) == 0 &&
+            apic.apic_spurious == 0xff,
+        "a local APIC can be read");
+  apic.apic_irr[2] = 1;
+  check(transfer_state(child.vp, BULKHEAD_SET_VP_STATE, HV_VP_STATE_LOCAL_APIC, &apic, sizeof apic) == 0, "and set");
+  apic.apic_version = 0;
+  check_refused(transfer_state(child.vp, BULKHEAD_SET_VP_STATE, HV_VP_STATE_LOCAL_APIC, &apic, sizeof apic), EIO,
+                "a local APIC that no processor has");
+  alignas(8) static std::byte area[HV_PAGE_SIZE];
+  check(transfer_state(child.vp, BULKHEAD_GET_VP_STATE, HV_VP_STATE_XSAVE, area, sizeof area) == 0 &&
+            transfer_state(child.vp, BULKHEAD_SET_VP_STATE, HV_VP_STATE_XSAVE, area, sizeof area) == 0,
+        "extended state can be read and set");
+  area[527] = std::byte{0x80};
+  check_refused(transfer_state(child.vp, BULKHEAD_SET_VP_STATE, HV_VP_STATE_XSAVE, area, sizeof area), EIO,
+                "extended state in the compacted form");
+  hv_synthetic_timers_state timers{};
+  check(transfer_state(child.vp, BULKHEAD_GET_VP_STATE, HV_VP_STATE_SYNTHETIC_TIMERS, &timers, sizeof timers) == 0 &&
+            transfer_state(child.vp, BULKHEAD_SET_VP_STATE, HV_VP_STATE_SYNTHETIC_TIMERS, &timers, sizeof timers) == 0,
+        "synthetic timers can be read and set");
+  for (const std::size_t size : {std::size_t{0}, sizeof timers - 8, sizeof timers + 8}) {
+    check_refused(transfer_state(child.vp, BULKHEAD_GET_VP_STATE, HV_VP_STATE_SYNTHETIC_TIMERS, &timers, size), EINVAL,
+                  "another size");
+  }
+  check_refused(transfer_state(child.vp, BULKHEAD_GET_VP_STATE, HV_VP_STATE_XSAVE, area, sizeof area + 1), EINVAL,
+                "more than a page");
+  check_refused(transfer_state(child.vp, BULKHEAD_GET_VP_STATE, 77, area, sizeof area), EINVAL, "an unknown state");
+  check_refused(transfer_state(child.vp, BULKHEAD_SET_VP_STATE, HV_VP_STATE_XSAVE, nullptr, 8), EFAULT,
+                "state at a bad address");
+  check_refused(call(child.vp, BULKHEAD_GET_VP_STATE, bulkhead_vp_state{HV_VP_STATE_XSAVE, 0, 1, 8, 0, 0}), EINVAL,
+                "a reserved field");
+
+  static std::uint8_t pages[kMemorySize / 4096];
+  hv_get_gpa_pages_access_states input{0, HV_GPA_ACCESS_CLEAR_DIRTY, 0};
+  bulkhead_hypercall access{HV_CALL_GET_GPA_PAGES_ACCESS_STATES,
+                            0,
+                            sizeof input,
+                            reinterpret_cast<std::uint64_t>(&input),
+                            sizeof pages,
+                            sizeof pages,
+                            reinterpret_cast<std::uint64_t>(pages)};
+  const auto written = [&] {
+    return call(child.partition, BULKHEAD_HYPERCALL, access) == 0
+               ? std::count_if(pages, pages + sizeof pages, [](std::uint8_t page) { return page & HV_GPA_PAGE_DIRTY; })
+               : -1;
+  };
+  check(written() >= 0, "all pages can be asked for in one call");
+  check(runs_to_port(child) && written() == 0, "a guest that only runs writes nothing");
+  access.repetitions = 0;
+  check_refused(call(child.partition, BULKHEAD_HYPERCALL, access), EINVAL, "a list without its length");
+  access.repetitions = sizeof pages - 1;
+  check_refused(call(child.partition, BULKHEAD_HYPERCALL, access), EINVAL, "more output than the list has");
+  access.repetitions = 0x1000;
+  check_refused(call(child.partition, BULKHEAD_HYPERCALL, access), EINVAL, "a list longer than a call's");
+  access.code = HV_CALL_GET_VP_CPUID_VALUES;
+  access.repetitions = 100;
+  check_refused(call(child.partition, BULKHEAD_HYPERCALL, access), EINVAL, "a list beyond the input");
 }
 
 void test_many_registers(const Descriptor& device) {
@@ -477,6 +546,7 @@ int main(int argument_count, char** arguments) {
   const hv_bulkhead_information facts = information(device);
   check(facts.abi_level == HV_BULKHEAD_ABI_LEVEL && facts.logical_processors > 0, "the hypervisor tells about itself");
   test_run(device);
+  test_state(device);
   test_many_registers(device);
   test_refusals(device);
   test_stop(device, kSpin, "spins");

@@ -249,5 +249,69 @@ TEST_F(ChannelTest, RingsThatChangeWhileTheyAreReadHarmNobody) {
   vandal.join();
 }
 
+// VMBus before 2.4: one signal for all channels, and a page of bits that says for which.
+class SharedSignals : public testing::Test {
+ protected:
+  static constexpr std::uint64_t kPage = 0x5000;
+  static constexpr abi::ConnectionId kConnection{2};
+
+  void connect(std::uint64_t page) {
+    ASSERT_TRUE(guest.bus().offer(test_offer(), provider));
+    ASSERT_TRUE(guest.contact(Version::V0_13, 0, page));
+    guest.request_offers();
+    rings = *guest.open(kFirst, 4, 0);
+  }
+  void set_bit_to_host(unsigned channel) { (*guest.memory().at(kPage + 2048 + channel / 8, 1))[0] |= 1 << channel % 8; }
+  bool send() { return rings.to_host.write(PacketType::InBand, kCompletionRequested, 7, {}, numbered(8)); }
+
+  FakeGuest guest;
+  EchoProvider provider;
+  GuestChannel rings;
+};
+
+TEST_F(SharedSignals, GoThroughTheInterruptPageBothWays) {
+  connect(kPage);
+  ASSERT_TRUE(send());
+  set_bit_to_host(1);
+  EXPECT_EQ(guest.bus().event_signaled(kConnection, 0), Acceptance::Taken);
+  EXPECT_TRUE(rings.from_host.read());
+  EXPECT_EQ((*guest.memory().at(kPage + 2048, 1))[0], 0) << "the host has taken the bit";
+  EXPECT_EQ((*guest.memory().at(kPage, 1))[0], 1 << 1) << "the guest's bit for channel 1";
+  EXPECT_TRUE(guest.synic().take_event(0, 0));
+  EXPECT_FALSE(guest.synic().has_events());
+}
+
+TEST_F(SharedSignals, ABitOfNoChannelDoesNothing) {
+  connect(kPage);
+  ASSERT_TRUE(send());
+  set_bit_to_host(2);
+  set_bit_to_host(16383);
+  EXPECT_EQ(guest.bus().event_signaled(kConnection, 0), Acceptance::Taken);
+  EXPECT_FALSE(rings.from_host.read());
+}
+
+TEST_F(SharedSignals, APageThatIsNotThereHasNoBits) {
+  for (const std::uint64_t page : {std::uint64_t{1} << 40, ~std::uint64_t{0}, kPage + 8}) {
+    FakeGuest other;
+    ASSERT_TRUE(other.bus().offer(test_offer(), provider));
+    ASSERT_TRUE(other.contact(Version::V0_13, 0, page));
+    other.request_offers();
+    auto channel = *other.open(kFirst, 4, 0);
+    ASSERT_TRUE(channel.to_host.write(PacketType::InBand, kCompletionRequested, 7, {}, numbered(8)));
+    EXPECT_EQ(other.bus().event_signaled(kConnection, 0), Acceptance::Taken);
+    EXPECT_FALSE(channel.from_host.read());
+    // By the channel's own connection it is heard all the same.
+    EXPECT_EQ(other.signal(kFirst), Acceptance::Taken);
+    EXPECT_TRUE(channel.from_host.read());
+    EXPECT_FALSE(other.synic().has_events());
+  }
+}
+
+TEST_F(SharedSignals, LaterVersionsHaveNone) {
+  ASSERT_TRUE(guest.bus().offer(test_offer(), provider));
+  guest.connect(Version::V2_4);
+  EXPECT_EQ(guest.bus().event_signaled(kConnection, 0), Acceptance::NoSuchConnection);
+}
+
 }  // namespace
 }  // namespace bulkhead::vmbus

@@ -105,12 +105,13 @@ std::optional<Bytes> FakeGuest::take(std::uint32_t vp) {
   return bytes;
 }
 
-bool FakeGuest::contact(Version version, std::uint32_t vp) {
+bool FakeGuest::contact(Version version, std::uint32_t vp, std::uint64_t interrupt_page) {
   InitiateContact message{};
   message.header.type = MessageType::InitiateContact;
   message.version = version;
   message.target_vp = abi::VpIndex{vp};
   message.target_sint = version >= Version::V5_0 ? kVmbusSint : abi::Sint{0};
+  if (version < Version::V2_4) std::memcpy(&message.target_sint, &interrupt_page, sizeof interrupt_page);
   post_bytes(bytes_of(message), version >= Version::V5_0 ? kMessageConnection : kMessageConnectionBefore5_0);
   const auto response = take_as<VersionResponse>(MessageType::VersionResponse, version >= Version::V3_0 ? vp : 0);
   return response && response->supported != 0;

@@ -124,8 +124,8 @@ class FakeGuest {
     return part_of<Message>(*bytes);
   }
 
-  /// INITIATE_CONTACT and its answer; whether the version was accepted.
-  bool contact(abi::vmbus::Version version, std::uint32_t vp = 0);
+  /// INITIATE_CONTACT and its answer; whether the version was accepted. Before 2.4 with an interrupt page, if one is given.
+  bool contact(abi::vmbus::Version version, std::uint32_t vp = 0, std::uint64_t interrupt_page = 0);
   /// REQUEST_OFFERS and what it brings.
   std::vector<abi::vmbus::OfferChannel> request_offers();
   /// contact and request_offers.

@@ -32,14 +32,14 @@ void take_files(msghdr& message, Files& files) {
 Session::Session(boost::asio::local::stream_protocol::socket socket, RequestHandler& handler)
     : socket_(std::move(socket)), handler_(handler) {
   boost::system::error_code ignored;
-  socket_.non_blocking(true, ignored);
+  static_cast<void>(socket_.non_blocking(true, ignored));
 }
 
 Session::~Session() = default;
 
 void Session::close() {
   boost::system::error_code ignored;
-  socket_.close(ignored);
+  static_cast<void>(socket_.close(ignored));
   for (const auto& [number, abandoned] : std::exchange(requests_, {})) {
     if (abandoned) abandoned();
   }

@@ -15,8 +15,8 @@ namespace bulkhead::worker::control {
 /// Lives as long as the connection or as its requests. All of it is used on the event loop's thread.
 class Session : public std::enable_shared_from_this<Session> {
  public:
-  static constexpr std::size_t kLongestLine = 64 * 1024;
-  static constexpr std::size_t kMaximumUnread = 1024 * 1024;
+  static constexpr std::size_t kLongestLine = std::size_t{64} * 1024;
+  static constexpr std::size_t kMaximumUnread = std::size_t{1024} * 1024;
   static constexpr std::size_t kMaximumRequests = 16;
   static constexpr std::size_t kMaximumFiles = 64;  // of a request: a disk's chain of images
 

@@ -53,6 +53,8 @@ BULKHEAD_GUEST(single_step)
 BULKHEAD_GUEST(page_writer)
 BULKHEAD_GUEST(memory_regions)
 BULKHEAD_GUEST(survivor)
+BULKHEAD_GUEST(traveller)
+BULKHEAD_GUEST(page_rounds)
 BULKHEAD_GUEST(message_taker)
 }  // namespace guests
 

@@ -523,6 +523,58 @@ GUEST survivor
 	iretq
 END survivor
 
+/*
+ * Counts in a register, in a vector register and in memory, and looks whether they agree, until its periodic timer (vector 0x50, whose
+ * gate is + 1024) has ticked 60 times: then it says 1. If they ever differ it says 2.
+ */
+	.balign	1024
+GUEST traveller
+	movl	$0xfee00000, %ebx
+	movl	$0x1ff, 0xf0(%rbx)
+	movl	$0xb, 0x3e0(%rbx)
+	movl	$0x20050, 0x320(%rbx)		/* periodic */
+	movl	$1000000, 0x380(%rbx)
+	xorl	%r12d, %r12d
+	xorl	%ecx, %ecx
+	sti
+1:	incq	%rcx
+	movq	%rcx, %xmm3
+	movq	%rcx, 0x100000
+	pause
+	movq	%xmm3, %rax
+	cmpq	%rax, %rcx
+	jne	2f
+	cmpq	0x100000, %rcx
+	jne	2f
+	cmpl	$60, %r12d
+	jb	1b
+	movb	$1, %al
+	outb	%al, $0x10
+	DONE
+2:	movb	$2, %al
+	outb	%al, $0x10
+	DONE
+	.balign	1024
+	incl	%r12d
+	movl	$0, 0xb0(%rbx)
+	iretq
+END traveller
+
+/* Writes the number of the round to the first and the last word of each page from 1 to 3 MiB, 500 rounds. */
+GUEST page_rounds
+	xorl	%ecx, %ecx
+1:	movl	$0x100000, %edi
+2:	movl	%ecx, (%rdi)
+	movl	%ecx, 0xffc(%rdi)
+	addl	$0x1000, %edi
+	cmpl	$0x300000, %edi
+	jb	2b
+	incl	%ecx
+	cmpl	$500, %ecx
+	jb	1b
+	DONE
+END page_rounds
+
 /* Takes messages at SINT 2 (vector 0x52, whose gate is + 256): tells the first word of each, and frees the slot. */
 	.balign	256
 GUEST message_taker

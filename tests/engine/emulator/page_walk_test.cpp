@@ -69,6 +69,27 @@ TEST_F(PageWalk, FourLevelsOfEveryPageSize) {
   expect_mapped(kRead, 0x80000000 | (kLinear & 0x3fffffff));
 }
 
+TEST_F(PageWalk, TablesInWhichItSetsBitsAreWritten) {
+  lay_four_levels(0x55000 | kAll);
+  WrittenPages written;
+  const auto pages_of = [&](AccessKind access) {
+    (void)translate(state_, *memory_, kLinear, access, &written);
+    DirtyPages pages(memory_->regions());
+    written.harvest(memory_->regions(), pages);
+    return pages.addresses();
+  };
+  using Addresses = std::vector<GuestPhysicalAddress>;
+  EXPECT_EQ(pages_of(kRead), Addresses{}) << "nobody wants to know";
+  lay_four_levels(0x55000 | kAll);
+  written.track(memory_->regions());
+  EXPECT_EQ(pages_of(kRead), (Addresses{0x1000, 0x2000, 0x3000, 0x4000}));
+  EXPECT_EQ(pages_of(kRead), Addresses{}) << "they are set";
+  EXPECT_EQ(pages_of(kWrite), Addresses{0x4000}) << "the dirty bit";
+  written.stop();
+  lay_four_levels(0x55000 | kAll);
+  EXPECT_EQ(pages_of(kWrite), Addresses{});
+}
+
 TEST_F(PageWalk, FiveLevels) {
   lay_four_levels(0x55000 | kAll);
   constexpr std::uint64_t kHigh = kLinear | 7ull << 48;

@@ -4,11 +4,14 @@
 // for.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <cstring>
 #include <deque>
 #include <functional>
 #include <map>
+#include <set>
+#include <string>
 #include <vector>
 
 #include "engine/native/vid.hpp"
@@ -35,8 +38,12 @@ struct FakeVidState {
   std::vector<std::uint64_t> mapped;                // guest physical addresses, in the order in which they were mapped
   std::map<std::uint64_t, std::uint64_t> mappings;  // that there are: address and size
   bool host_is_empty = false;
+  std::map<std::uint32_t, std::vector<std::uint8_t>> states;
+  std::vector<std::string> reads;  // "registers" and "state", in the order in which they were asked for
+  std::set<std::uint64_t> dirty;   // page numbers
   std::uint64_t reference_time = 0;
-  std::uint32_t last_dirty = 0;  // of the register page, at the last run
+  std::uint32_t cpuid_leaves = 0xd;  // what each family's first leaf answers, beyond its number
+  std::uint32_t last_dirty = 0;      // of the register page, at the last run
   std::atomic<int> cancels = 0;
   bool initialized = false;
   bulkhead_information information = {.vid_version = BULKHEAD_VID_VERSION,
@@ -68,6 +75,7 @@ class FakeVidProcessor final : public VidProcessor {
   }
   void cancel() override { ++state_.cancels; }
   Result<> get_registers(std::span<hv_register_assignment> assignments) override {
+    state_.reads.emplace_back("registers");
     for (auto& assignment : assignments)
       assignment.value = state_.registers[static_cast<abi::RegisterName>(assignment.name)];
     return {};
@@ -75,6 +83,17 @@ class FakeVidProcessor final : public VidProcessor {
   Result<> set_registers(std::span<hv_register_assignment> assignments) override {
     for (const auto& assignment : assignments)
       state_.registers[static_cast<abi::RegisterName>(assignment.name)] = assignment.value;
+    return {};
+  }
+  Result<> get_state(hv_vp_state_type type, std::span<std::uint8_t> state) override {
+    state_.reads.emplace_back("state");
+    auto& stored = state_.states[type];
+    stored.resize(state.size());
+    std::ranges::copy(stored, state.begin());
+    return {};
+  }
+  Result<> set_state(hv_vp_state_type type, std::span<const std::uint8_t> state) override {
+    state_.states[type].assign(state.begin(), state.end());
     return {};
   }
 
@@ -115,14 +134,40 @@ class FakeVidPartition final : public VidPartition {
     state_.events.push_back(event);
     return state_.synic_status;
   }
-  Result<> hypercall(std::uint16_t code, std::span<const std::uint8_t> input, std::span<std::uint8_t> output) override {
+  Result<> hypercall(std::uint16_t code, std::span<const std::uint8_t> input, std::span<std::uint8_t> output,
+                     std::uint32_t repetitions) override {
     state_.hypercalls.push_back({code, {input.begin(), input.end()}});
-    if (output.size() == sizeof state_.reference_time)
-      std::memcpy(output.data(), &state_.reference_time, output.size());
+    switch (code) {
+      case HV_CALL_GET_PARTITION_PROPERTY:
+        std::memcpy(output.data(), &state_.reference_time, sizeof state_.reference_time);
+        break;
+      case HV_CALL_GET_GPA_PAGES_ACCESS_STATES: access_states(input, output); break;
+      case HV_CALL_GET_VP_CPUID_VALUES:
+        for (std::uint32_t index = 0; index < repetitions; ++index) {
+          hv_cpuid_leaf leaf;
+          std::memcpy(&leaf, input.data() + sizeof(hv_get_vp_cpuid_values) + index * sizeof leaf, sizeof leaf);
+          const bool first = (leaf.leaf & 0xffff) == 0;
+          const hv_cpuid_values values{first ? leaf.leaf + state_.cpuid_leaves : leaf.subleaf, ~0u, ~0u, ~0u};
+          std::memcpy(output.data() + index * sizeof values, &values, sizeof values);
+        }
+        break;
+      default: break;
+    }
     return {};
   }
 
  private:
+  void access_states(std::span<const std::uint8_t> input, std::span<std::uint8_t> output) {
+    hv_get_gpa_pages_access_states call;
+    std::memcpy(&call, input.data(), sizeof call);
+    for (std::size_t index = 0; index < output.size(); ++index) {
+      const std::uint64_t page = call.gpa_base + index;
+      output[index] = state_.dirty.contains(page) ? HV_GPA_PAGE_DIRTY : 0;
+      if (call.flags & HV_GPA_ACCESS_CLEAR_DIRTY) state_.dirty.erase(page);
+      if (call.flags & HV_GPA_ACCESS_SET_DIRTY) state_.dirty.insert(page);
+    }
+  }
+
   FakeVidState& state_;
 };
 

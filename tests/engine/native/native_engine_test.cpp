@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <thread>
 
 #include "tests/engine/native/fake_vid.hpp"
@@ -334,6 +335,143 @@ TEST_F(NativeEngineTest, AnotherInterfaceVersionIsRefused) {
   state_.information.vid_version = BULKHEAD_VID_VERSION;
   state_.information.hypervisor.abi_level = 9;
   EXPECT_FALSE(engine_over(std::make_unique<FakeVid>(state_)).has_value());
+}
+
+// Saved state.
+
+/// Another machine, into which a state is restored.
+class SavedNativeTest : public NativeEngineTest {
+ protected:
+  void SetUp() override {
+    NativeEngineTest::SetUp();
+    for (const auto name : {RegisterName::Rax, RegisterName::Star, RegisterName::Sint0, RegisterName::Tsc,
+                            RegisterName::ApicTaskPriority}) {
+      state_.registers[name].low = 0x1000 + static_cast<std::uint32_t>(name);
+    }
+    state_.states[HV_VP_STATE_LOCAL_APIC] = std::vector<std::uint8_t>(184, 0x11);
+    state_.states[HV_VP_STATE_XSAVE] = std::vector<std::uint8_t>(4096, 0x22);
+    state_.states[HV_VP_STATE_SYNTHETIC_TIMERS] = std::vector<std::uint8_t>(200, 0x33);
+    there_engine_ = engine_over(std::make_unique<FakeVid>(there_)).value();
+    there_partition_ = there_engine_->create_partition({.vp_count = 2}).value();
+    ASSERT_TRUE(there_partition_->map_memory(*memory_).has_value());
+    there_vp_ = there_partition_->create_vp(0).value();
+    ASSERT_TRUE(partition_->freeze_time().has_value());
+    ASSERT_TRUE(there_partition_->freeze_time().has_value());
+  }
+  std::string refusal(const state::SavedUnit& saved) {
+    const auto restored = there_vp_->restore(saved);
+    return restored ? "taken" : restored.error().message();
+  }
+  /// Whether the partition's property was set to the value.
+  static bool was_set(const FakeVidState& state, std::uint32_t code, std::uint64_t value) {
+    return std::ranges::any_of(state.hypercalls, [=](const FakeVidState::Hypercall& call) {
+      if (call.code != HV_CALL_SET_PARTITION_PROPERTY) return false;
+      hv_partition_property property;
+      std::memcpy(&property, call.input.data(), sizeof property);
+      return property.code == code && property.value == value;
+    });
+  }
+
+  FakeVidState there_;
+  std::unique_ptr<Engine> there_engine_;
+  std::unique_ptr<Partition> there_partition_;
+  std::unique_ptr<VirtualProcessor> there_vp_;
+};
+
+TEST_F(SavedNativeTest, AProcessorIsRestoredWithAllItsParts) {
+  state_.reads.clear();
+  const auto saved = vp_->save();
+  ASSERT_TRUE(saved.has_value()) << saved.error().message();
+  ASSERT_FALSE(state_.reads.empty());
+  EXPECT_EQ(state_.reads.front(), "state") << "what has come for it goes in first";
+  ASSERT_TRUE(there_vp_->restore(*saved).has_value());
+  EXPECT_EQ(there_.states, state_.states);
+  for (const auto& [name, value] : state_.registers) {
+    EXPECT_EQ(there_.registers[name].low, value.low) << static_cast<std::uint32_t>(name);
+  }
+  const auto again = there_vp_->save();
+  ASSERT_TRUE(again.has_value());
+  EXPECT_TRUE(*again == *saved);
+}
+
+TEST_F(SavedNativeTest, WhatTheRegisterPageHasIsSaved) {
+  state_.page.general[3] = 77;
+  state_.page.dirty = abi::kDirtyGeneral;
+  ASSERT_TRUE(vp_->save().has_value());
+  EXPECT_EQ(register_value(RegisterName::Rbx), 77u);
+  EXPECT_EQ(state_.page.dirty, 0u);
+}
+
+TEST_F(SavedNativeTest, AWishForAWindowIsNotSavedAndAWaitingMessageIs) {
+  state_.registers[RegisterName::DeliverabilityNotifications].low = 1ull << 50 | 2;
+  const auto saved = vp_->save();
+  ASSERT_TRUE(saved.has_value() && there_vp_->restore(*saved).has_value());
+  EXPECT_EQ(there_.registers[RegisterName::DeliverabilityNotifications].low, 1ull << 50);
+}
+
+TEST_F(SavedNativeTest, TimeStandsStillByThePartitionsPropertyAndOnlyThenIsAnythingSaved) {
+  EXPECT_TRUE(was_set(state_, HV_PARTITION_PROPERTY_TIME_FREEZE, 1));
+  state_.reference_time = 123456;
+  EXPECT_EQ(partition_->reference_time(), 123456u);
+  const auto saved = partition_->save();
+  ASSERT_TRUE(saved.has_value() && there_partition_->restore(*saved).has_value());
+  EXPECT_TRUE(was_set(there_, HV_PARTITION_PROPERTY_REFERENCE_TIME, 123456));
+  const auto processor = vp_->save();
+  ASSERT_TRUE(processor.has_value());
+  ASSERT_TRUE(partition_->thaw_time().has_value());
+  EXPECT_TRUE(was_set(state_, HV_PARTITION_PROPERTY_TIME_FREEZE, 0));
+  EXPECT_FALSE(partition_->save().has_value());
+  EXPECT_FALSE(partition_->restore(*saved).has_value());
+  EXPECT_FALSE(vp_->save().has_value());
+  EXPECT_FALSE(vp_->restore(*processor).has_value());
+}
+
+TEST_F(SavedNativeTest, StatesOfOthersAreRefusedWithAReason) {
+  const auto saved = vp_->save();
+  ASSERT_TRUE(saved.has_value());
+  EXPECT_NE(refusal(partition_->save().value()).find("engine"), std::string::npos);
+  there_.cpuid_leaves = 0xb;
+  EXPECT_NE(refusal(*saved).find("CPUID leaf 0x0"), std::string::npos) << refusal(*saved);
+  there_.cpuid_leaves = state_.cpuid_leaves;
+  there_vp_ = there_partition_->create_vp(1).value();
+  EXPECT_NE(refusal(*saved).find("processor 0, this is 1"), std::string::npos);
+
+  there_vp_.reset();
+  there_partition_.reset();
+  there_.information.hypervisor.tsc_frequency = 2'000'000'000;
+  there_engine_ = engine_over(std::make_unique<FakeVid>(there_)).value();
+  there_partition_ = there_engine_->create_partition({.vp_count = 2}).value();
+  ASSERT_TRUE(there_partition_->map_memory(*memory_).has_value());
+  there_vp_ = there_partition_->create_vp(0).value();
+  ASSERT_TRUE(there_partition_->freeze_time().has_value());
+  EXPECT_NE(refusal(*saved).find("2000000000 Hz"), std::string::npos) << refusal(*saved);
+}
+
+// Dirty pages.
+
+TEST_F(NativeEngineTest, DirtyPagesAreTheHypervisorsAndTheEmulators) {
+  using Addresses = std::vector<GuestPhysicalAddress>;
+  EXPECT_FALSE(partition_->harvest_dirty_pages().has_value());
+  state_.dirty = {1, 3};
+  ASSERT_TRUE(partition_->track_dirty_pages(true).has_value());
+  EXPECT_TRUE(state_.dirty.empty()) << "what was written before does not count";
+  state_.dirty = {5, 0xf, 0x10};
+  EXPECT_EQ(partition_->harvest_dirty_pages()->addresses(), (Addresses{0x5000, 0xf000}))
+      << "and no page behind the end";
+
+  code({0x6c});  // INSB
+  state_.page.general[7] = 0x2000;
+  state_.page.general[2] = 0x60;
+  port_intercept(InterceptAccess::Read, 0x60, 1 | 8, 0);
+  run();
+  vp_->complete_read(0x5a);
+  plain_intercept(MessageType::UnrecoverableException);
+  run();
+  EXPECT_EQ(partition_->harvest_dirty_pages()->addresses(), Addresses{0x2000});
+  EXPECT_EQ(partition_->harvest_dirty_pages()->count(), 0u);
+  ASSERT_TRUE(partition_->track_dirty_pages(false).has_value());
+  EXPECT_EQ(state_.dirty.size(), 17u) << "all pages, so that the large ones are put together";
+  EXPECT_FALSE(partition_->harvest_dirty_pages().has_value());
 }
 
 }  // namespace
