@@ -104,6 +104,11 @@ TEST_P(Services, GuestAndHostKnowEachOther) {
     until("d=$(($(sh /lab/guest date +%s | head -n 1) - $(date +%s))) && [ $d -gt -20 ] && [ $d -lt 20 ]");
   }
 
+  SCOPED_TRACE("a pause, and on again");
+  host("bulkhead pause web && bulkhead status web | grep -q 'state *paused' && sleep 3 && bulkhead resume web");
+  until("d=$(($(sh /lab/guest date +%s | head -n 1) - $(date +%s))) && [ $d -gt -2 ] && [ $d -lt 2 ]");
+  wait_for_heartbeat("ok");
+
   SCOPED_TRACE("a file, with its checksum");
   host("head -c 1000000 /dev/urandom >/tmp/file && bulkhead copy web /tmp/file /root/new/folder/copy --create-folder");
   EXPECT_EQ(first_line(guest("sha256sum </root/new/folder/copy")), first_line(host("sha256sum </tmp/file")));

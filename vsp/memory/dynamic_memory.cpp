@@ -23,11 +23,12 @@ constexpr state::Nanoseconds kAfterFailure = 30s;
 constexpr unsigned kTicksBetweenSweeps = 10;
 constexpr unsigned kTicksOfSurplus = 5;
 
-constexpr Pages kLargePage = 512;                 // guests balloon in 2 MiB
-constexpr Pages kSmallestSurplus = 16 * 256;      // 16 MiB: less is not worth the trouble
-constexpr Pages kLargestBalloonStep = 512 * 256;  // 512 MiB
-constexpr Pages kHotAddStep = 32 * 256;           // 32 MiB
-constexpr Pages kLargestHotAdd = 256 * 256;       // 256 MiB
+constexpr Pages kMebibyte = 256;
+constexpr Pages kLargePage = 2 * kMebibyte;         // guests balloon in these
+constexpr Pages kSmallestSurplus = 16 * kMebibyte;  // less is not worth the trouble
+constexpr Pages kLargestBalloonStep = 512 * kMebibyte;
+constexpr Pages kHotAddStep = 32 * kMebibyte;
+constexpr Pages kLargestHotAdd = 256 * kMebibyte;
 constexpr std::size_t kRangesInMessage = (kMaximumMessageSize - sizeof(UnballoonRequest)) / sizeof(PageRange);
 
 Header header(MessageType type, std::size_t size, std::uint32_t transaction) {
