@@ -118,7 +118,7 @@ Result<std::vector<std::string>> chain_of(const std::string& path, const std::st
   if (!image) return std::unexpected(image.error());
   std::vector<std::string> files;
   for (const disk::Disk* disk = image->get(); disk != nullptr; disk = disk->parent()) files.push_back(disk->name());
-  static_cast<void>(disk::run((*image)->close(), wait));  // it was only read
+  if (auto closed = disk::run((*image)->close(), wait); !closed) return std::unexpected(closed.error());
   return files;
 }
 

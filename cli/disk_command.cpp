@@ -46,7 +46,7 @@ struct Arguments {
            : name == "vhdx" ? std::optional(Format::vhdx)
                             : std::nullopt;
   }
-  Style style() const { return json ? Style::json : Style::text; }
+  Style style() const { return json ? Style::Json : Style::Text; }
 };
 
 using SharedArguments = std::shared_ptr<Arguments>;

@@ -82,7 +82,7 @@ const char* name_of(disk::Finding::Severity severity) {
 }  // namespace
 
 void print_chain(const disk::ChainInfo& chain, Style style) {
-  if (style == Style::json) {
+  if (style == Style::Json) {
     auto images = nlohmann::ordered_json::array();
     for (const auto& image : chain.images) {
       images.push_back(as_json(image));
@@ -103,7 +103,7 @@ void print_chain(const disk::ChainInfo& chain, Style style) {
 }
 
 void print_check(const disk::CheckReport& report, Style style) {
-  if (style == Style::json) {
+  if (style == Style::Json) {
     auto findings = nlohmann::ordered_json::array();
     for (const auto& finding : report.findings) {
       findings.push_back(

@@ -6,7 +6,7 @@
 
 namespace bulkhead::cli {
 
-enum class Style { text, json };
+enum class Style { Text, Json };
 
 /// Print to standard output.
 void print_chain(const disk::ChainInfo& chain, Style style);

@@ -35,7 +35,7 @@ std::uint32_t by_table(std::span<const std::byte> bytes, std::uint32_t crc) {
 [[gnu::target("sse4.2")]] std::uint32_t by_instruction(std::span<const std::byte> bytes, std::uint32_t crc) {
   std::uint64_t wide = crc;
   while (bytes.size() >= 8) {
-    std::uint64_t word;
+    std::uint64_t word = 0;
     std::memcpy(&word, bytes.data(), 8);
     wide = _mm_crc32_u64(wide, word);
     bytes = bytes.subspan(8);

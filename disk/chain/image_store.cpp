@@ -42,7 +42,7 @@ fs::path directory_of(const fs::path& path) {
 
 /// `path` as seen from `directory`, if it lies there or below.
 std::optional<fs::path> beneath(const fs::path& directory, const fs::path& path) {
-  const auto relative = path.lexically_relative(directory);
+  auto relative = path.lexically_relative(directory);
   if (relative.empty() || relative == "." || *relative.begin() == "..") {
     return std::nullopt;
   }

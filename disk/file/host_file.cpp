@@ -3,7 +3,6 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
-#include <limits.h>
 #include <linux/falloc.h>
 #include <linux/fs.h>
 #include <sys/ioctl.h>
@@ -13,6 +12,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <climits>
 
 namespace bulkhead::disk {
 namespace {
@@ -189,7 +189,7 @@ Task<Result<>> HostFile::zero(std::uint64_t offset, std::uint64_t length, Zeroin
 }
 
 Task<Result<>> HostFile::write_zeros(std::uint64_t offset, std::uint64_t length) {
-  constexpr std::size_t kPiece = 256 * 1024;
+  constexpr std::size_t kPiece = std::size_t{256} * 1024;
   static const std::vector<std::byte> zeros(kPiece);
   const std::vector<iovec> pieces(256, piece(zeros));
   length = offset < size_ ? std::min(length, size_ - offset) : 0;

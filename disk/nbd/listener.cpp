@@ -20,7 +20,7 @@ constexpr int kBacklog = 16;
 /// The sockets interface takes every kind of address as a sockaddr.
 template <typename Address>
 sockaddr* as_sockaddr(Address& address) {
-  return static_cast<sockaddr*>(static_cast<void*>(&address));
+  return reinterpret_cast<sockaddr*>(&address);
 }
 
 template <typename Address>

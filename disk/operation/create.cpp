@@ -104,7 +104,9 @@ Task<Result<>> create_image(ImageStore& store, NewImage image) {
   auto done = co_await write_image(store, **file, image, format, parent.get());
   if (!done) {
     file->reset();
-    static_cast<void>(store.remove(image.path));
+    if (auto removed = store.remove(image.path); !removed) {
+      done = std::unexpected(done.error().within(removed.error().message()));
+    }
     co_return std::unexpected(done.error().within(fmt::format("cannot make '{}'", image.path)));
   }
   co_return done;

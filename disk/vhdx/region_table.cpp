@@ -17,6 +17,7 @@ std::optional<std::vector<RegionTableEntry>> parse(std::span<const std::byte> co
     return std::nullopt;
   }
   std::vector<RegionTableEntry> entries;
+  entries.reserve(header.entry_count);
   for (std::uint32_t i = 0; i < header.entry_count; ++i) {
     entries.push_back(load<RegionTableEntry>(copy, sizeof header + i * sizeof(RegionTableEntry)));
   }
