@@ -105,7 +105,7 @@ void extended_state(std::uint32_t subleaf, std::uint64_t xcr0, CpuidResult& resu
 [[gnu::always_inline]] inline machine::CpuidResult VirtualProcessor::cpuid(std::uint32_t leaf,
                                                                            std::uint32_t subleaf) const {
   const PartitionConfiguration& configuration = partition_.configuration();
-  CpuidResult result{};
+  CpuidResult result;
   if (leaf <= kLastBasicLeaf) {
     result = machine::host_cpuid(leaf, subleaf);
     mask(result, kBasicLeaves[leaf]);
@@ -120,6 +120,8 @@ void extended_state(std::uint32_t subleaf, std::uint64_t xcr0, CpuidResult& resu
     adjust_extended_leaf(leaf, result);
   } else if (leaf >= kHypervisorLeaves && leaf <= kLastHypervisorLeaf) {
     result = hypervisor_leaf(leaf, configuration);
+  } else {
+    result = {};
   }
   configuration.cpuid_results.apply(leaf, subleaf, index_, result);
   return result;
@@ -184,17 +186,18 @@ void VirtualProcessor::adjust_extended_leaf(std::uint32_t leaf, CpuidResult& res
   }
 }
 
-machine::CpuidResult VirtualProcessor::cpuid_values(std::uint32_t leaf, std::uint32_t subleaf) const {
+[[gnu::noinline]] machine::CpuidResult VirtualProcessor::cpuid_values(std::uint32_t leaf, std::uint32_t subleaf) const {
   return cpuid(leaf, subleaf);
 }
 
 VirtualProcessor::Next VirtualProcessor::handle_cpuid(const Exit& exit) {
   std::uint64_t* general = hardware_.general;
   const auto leaf = static_cast<std::uint32_t>(general[0]);
-  const CpuidResult result = cpuid(leaf, static_cast<std::uint32_t>(general[1]));
+  const auto subleaf = static_cast<std::uint32_t>(general[1]);
   if (partition_.configuration().intercepts.wants_cpuid(leaf)) [[unlikely]]
-    return intercept_cpuid(exit, result);
+    return intercept_cpuid(exit, cpuid_values(leaf, subleaf));
   if (!finish_instruction(exit, Operation::Cpuid)) return Next::Prepare;
+  const CpuidResult result = cpuid(leaf, subleaf);
   general[0] = result.eax;
   general[1] = result.ecx;
   general[2] = result.edx;
