@@ -85,7 +85,8 @@ VirtualProcessor::Next VirtualProcessor::intercept_memory(const MemoryAccess& ac
 }
 
 // Not in the frequent path, which would have to make room for it.
-[[gnu::noinline]] VirtualProcessor::Next VirtualProcessor::intercept_cpuid(const Exit& exit, const machine::CpuidResult& result) {
+[[gnu::noinline]] VirtualProcessor::Next VirtualProcessor::intercept_cpuid(const Exit& exit,
+                                                                           const machine::CpuidResult& result) {
   abi::InterceptMessage message{};
   fill_header(message.intercept, abi::InterceptAccess::Execute, instruction_length(exit));
   abi::CpuidIntercept& cpuid = message.cpuid;

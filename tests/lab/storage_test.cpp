@@ -76,7 +76,7 @@ TEST_P(ChildWithDisks, GetsAndLosesThemWhileItRuns) {
 
 TEST_P(ChildWithDisks, PauseWithAFullHostAndLoseNothing) {
   Machine machine(machine_for(GetParam()));
-  machine.must_run("mkdir /small && mount -t tmpfs -o size=12M tmpfs /small && truncate -s 64M /small/disk.raw");
+  machine.must_run("mkdir /small && mount -t tmpfs -o size=3M tmpfs /small && truncate -s 64M /small/disk.raw");
   machine.must_run(command_of(LinuxChild{
                        .engine = GetParam(), .mode = "disks", .options = "--disk /small/disk.raw >/tmp/output 2>&1"}) +
                    " &");

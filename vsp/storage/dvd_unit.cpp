@@ -93,6 +93,7 @@ disk::Task<ScsiResult> DvdUnit::perform(const ScsiCommand& command) {
     case Opcode::ReadCapacity10:
     case Opcode::ReadToc:
     case Opcode::ReadDiscInformation:
+    case Opcode::ReadTrackInformation:
     case Opcode::ReadDvdStructure:
       co_return medium_ ? answer_with_medium(command) : ScsiResult::failed(sense::kMediumNotPresent);
     default: co_return answer_without_medium(command);
@@ -124,6 +125,7 @@ ScsiResult DvdUnit::answer_with_medium(const ScsiCommand& command) const {
     }
     case Opcode::ReadToc: return read_toc(command);
     case Opcode::ReadDiscInformation: return read_disc_information(command);
+    case Opcode::ReadTrackInformation: return read_track_information(command);
     case Opcode::ReadDvdStructure: return read_dvd_structure(command);
     default: return ScsiResult::failed(sense::kInvalidOperationCode);
   }
@@ -232,6 +234,23 @@ ScsiResult DvdUnit::read_disc_information(const ScsiCommand& command) const {
   data[3] = data[4] = data[5] = data[6] = 1;
   data[7] = 0x20;  // for unrestricted use
   std::fill(data.begin() + 16, data.begin() + 24, std::uint8_t{0xff});
+  return answer(command, data, command.number<std::uint16_t>(7));
+}
+
+/// The one track, asked for by a block of it, by its number or by its session's: MMC-6 6.27.
+ScsiResult DvdUnit::read_track_information(const ScsiCommand& command) const {
+  constexpr std::uint8_t kByBlock = 0, kDataTrack = 4, kDataMode = 1;
+  const std::uint8_t by = command.cdb[1] & 0x03;
+  const auto which = command.number<std::uint32_t>(2);
+  const bool there = by == kByBlock ? which < block_count() : by != 3 && which == 1;
+  if (!there) return ScsiResult::failed(sense::kInvalidFieldInCdb);
+  std::vector<std::uint8_t> data(36);
+  data[1] = 34;
+  data[2] = data[3] = 1;  // track and session
+  data[5] = kDataTrack;
+  data[6] = kDataMode;
+  const auto size = address(static_cast<std::uint32_t>(std::min<std::uint64_t>(block_count(), UINT32_MAX)), false);
+  std::ranges::copy(size, data.begin() + 24);
   return answer(command, data, command.number<std::uint16_t>(7));
 }
 

@@ -46,6 +46,7 @@ class DvdUnit final : public LogicalUnit {
   ScsiResult get_configuration(const ScsiCommand& command) const;
   ScsiResult get_event_status(const ScsiCommand& command);
   ScsiResult read_disc_information(const ScsiCommand& command) const;
+  ScsiResult read_track_information(const ScsiCommand& command) const;
   ScsiResult read_dvd_structure(const ScsiCommand& command) const;
   ScsiResult start_stop(const ScsiCommand& command);
 

@@ -36,6 +36,7 @@ enum class Opcode : std::uint8_t {
   GetConfiguration = 0x46,
   GetEventStatusNotification = 0x4a,
   ReadDiscInformation = 0x51,
+  ReadTrackInformation = 0x52,
   ModeSense10 = 0x5a,
   PersistentReserveIn = 0x5e,
   PersistentReserveOut = 0x5f,

@@ -107,6 +107,27 @@ TEST_F(Dvd, TheTableOfContentsHasOneTrack) {
   EXPECT_EQ(guest.read({0x43, 0, 1, 0, 0, 0, 0, 0, 255, 0}, 255)->packet.scsi.transfer_length, 12u);
 }
 
+TEST_F(Dvd, ItsOneTrackIsFoundByBlockTrackAndSession) {
+  for (const Bytes& which : {Bytes{0, 0, 0, 0, 15}, Bytes{1, 0, 0, 0, 1}, Bytes{2, 0, 0, 0, 1}}) {
+    Bytes command = {0x52};
+    command.insert(command.end(), which.begin(), which.end());
+    command.insert(command.end(), {0, 0, 36, 0});
+    EXPECT_EQ(guest.read(command, 36)->packet.scsi.transfer_length, 36u);
+    Bytes expected(36);
+    expected[1] = 34;
+    expected[2] = expected[3] = 1;
+    expected[5] = 4;    // a data track
+    expected[6] = 1;    // of mode 1
+    expected[27] = 16;  // blocks
+    EXPECT_EQ(guest.data(36), expected);
+  }
+  EXPECT_EQ(guest.read({0x52, 0, 0, 0, 0, 16, 0, 0, 36, 0}, 36)->sense(), 0x052400u);
+  EXPECT_EQ(guest.read({0x52, 1, 0, 0, 0, 2, 0, 0, 36, 0}, 36)->sense(), 0x052400u);
+  EXPECT_EQ(guest.read({0x52, 3, 0, 0, 0, 1, 0, 0, 36, 0}, 36)->sense(), 0x052400u);
+  drive->eject();
+  EXPECT_EQ(guest.read({0x52, 1, 0, 0, 0, 1, 0, 0, 36, 0}, 36)->sense(), kNoMedium);
+}
+
 TEST_F(Dvd, HasTheCapabilitiesPage) {
   EXPECT_EQ(guest.read({0x5a, 0, 0x2a, 0, 0, 0, 0, 0, 128, 0}, 128)->packet.scsi.transfer_length, 8u + 22);
 }
