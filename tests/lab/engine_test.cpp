@@ -20,7 +20,9 @@ class EngineConforms : public OnEachEngine {};
 INSTANTIATE_TEST_SUITE_P(Engines, EngineConforms, every_engine(), engine_name);
 
 TEST_P(EngineConforms, ToTheSuite) {
-  Machine machine(settings());
+  MachineSettings with_xsave = settings();
+  with_xsave.xsave = true;
+  Machine machine(with_xsave);
   const std::string output =
       machine.must_run("engine-conformance --gtest_color=no --gtest_filter='*/" + engine() + "'", Seconds(300));
   EXPECT_THAT(output, HasSubstr("[  PASSED  ]"));

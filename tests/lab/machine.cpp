@@ -52,6 +52,7 @@ std::vector<std::string> arguments_of(const MachineSettings& settings, const std
     arguments.insert(arguments.end(), {"--disk", BULKHEAD_SOURCE_DIR "/build/lab/" + settings.disk});
   }
   if (settings.below == Below::Nothing) arguments.emplace_back("--bare");
+  if (settings.xsave) arguments.emplace_back("--xsave");
   if (settings.loader == Loader::GrubMultiboot2) arguments.emplace_back("--iso");
   return arguments;
 }

@@ -31,6 +31,7 @@ struct MachineSettings {
   std::string root = "6.1-cloud";  // a kernel of lab/kernels
   Below below = Below::Bulkhead;
   Loader loader = Loader::Multiboot1;
+  bool xsave = false;  // also where KVM runs: lab/run says what that costs
   unsigned processors = 2;
   unsigned memory_mib = 2048;
   std::string disk = {};          // a file for the first Linux's /dev/vda, in build/lab

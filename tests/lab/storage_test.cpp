@@ -140,7 +140,7 @@ TEST_P(Debian, BootsFromADiskOnVmbusAndComesBackWithIt) {
   EXPECT_THAT(in_guest("findmnt -n -o SOURCE /"), HasSubstr("/dev/sda"));
   EXPECT_THAT(in_guest("nproc"), HasSubstr("2"));
   const std::string fio = in_guest(
-      "fio --name=check --filename=/root/file --size=24M --bs=4k --rw=randrw --ioengine=libaio --iodepth=16 --direct=1 "
+      "fio --name=check --filename=/root/file --size=8M --bs=4k --rw=randrw --ioengine=libaio --iodepth=16 --direct=1 "
       "--verify=crc32c --verify_fatal=1 --end_fsync=1 --minimal >/tmp/fio",
       Seconds(400));
   EXPECT_THAT(fio, HasSubstr("status=0 "));
