@@ -72,7 +72,10 @@ INSTANTIATE_TEST_SUITE_P(Engines, TinyGuests, every_engine(), engine_name);
 TEST_P(TinyGuests, FindEverythingInOrder) {
   Machine machine(settings());
   for (const std::string name : {"hello", "ipi", "pic", "timer", "x2apic"}) {
-    const Answer answer = machine.run(command_of(TinyGuest{.name = name, .engine = engine()}), Seconds(100));
+    // What KVM does not refuse is said in the guest.
+    const std::string words = engine() == "kvm" ? "lenient" : "";
+    const Answer answer =
+        machine.run(command_of(TinyGuest{.name = name, .words = words, .engine = engine()}), Seconds(100));
     EXPECT_EQ(answer.status, 0) << name;
     EXPECT_THAT(answer.output, testing::ContainsRegex("END [1-9][0-9]* 0\n")) << name;
   }

@@ -37,12 +37,15 @@ std::uint32_t read_fault(std::uint32_t msr) {
 void test_faults() {
   using namespace local_apic;
   check_equal(write_fault(kX2Msr + kId / 16, 0), kGeneralProtection, "the id cannot be written");
-  check_equal(write_fault(kX2Msr + kEoi / 16, 1), kGeneralProtection, "an EOI that is not 0 faults");
+  // KVM, as of Linux 6.1, takes both of these.
+  if (!command_line_has("lenient")) {
+    check_equal(write_fault(kX2Msr + kEoi / 16, 1), kGeneralProtection, "an EOI that is not 0 faults");
+    check_equal(write_fault(kX2Msr + kTaskPriority / 16, 0x100), kGeneralProtection, "reserved bits of the TPR fault");
+  }
   check_equal(read_fault(kX2Msr + kEoi / 16), kGeneralProtection, "EOI cannot be read");
   check_equal(read_fault(kX2Msr + kCommandHigh / 16), kGeneralProtection, "there is no high half of the ICR");
   check_equal(read_fault(kX2Msr + kDestinationFormat / 16), kGeneralProtection, "there is no destination format");
   check_equal(read_fault(kSelfIpiMsr), kGeneralProtection, "self IPI cannot be read");
-  check_equal(write_fault(kX2Msr + kTaskPriority / 16, 0x100), kGeneralProtection, "reserved bits of the TPR fault");
   check_equal(write_fault(kX2Msr + kSpurious / 16, 0x1ffull << 32 | 0x1ff), kGeneralProtection,
               "high halves must be 0");
   const std::uint64_t base = read_msr(kBaseMsr);
