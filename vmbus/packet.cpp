@@ -57,6 +57,7 @@ Result<> Packet::parse_transfer_pages(std::span<const std::uint8_t> header) {
   }
   transfer_set_ = head.set;
   transfer_ranges_.resize(head.range_count);
+  if (transfer_ranges_.empty()) return {};
   std::memcpy(transfer_ranges_.data(), header.data(), head.range_count * sizeof(TransferPageRange));
   return {};
 }

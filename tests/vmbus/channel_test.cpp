@@ -58,6 +58,15 @@ TEST_F(ChannelTest, APacketThatWantsACompletionGetsItWithItsTransaction) {
   EXPECT_EQ(answer->payload, payload);
 }
 
+TEST_F(ChannelTest, ATransferPagePacketMayHaveNoRanges) {
+  const TransferPageHeader header{.set = 5, .reserved = 0, .range_count = 0};
+  ASSERT_TRUE(rings.to_host.write(PacketType::TransferPages, 0, 3, bytes_of(header), {}));
+  guest.signal(kFirst);
+  ASSERT_EQ(provider.received.size(), 1u);
+  EXPECT_EQ(provider.received[0].transfer_set(), 5);
+  EXPECT_TRUE(provider.received[0].transfer_ranges().empty());
+}
+
 TEST_F(ChannelTest, PacketsOfEverySizeGoThroughTheRingsManyTimesAround) {
   for (unsigned round = 0; round < 2000; ++round) {
     const Bytes payload = numbered(round % 300, static_cast<std::uint8_t>(round));
