@@ -119,8 +119,7 @@ RootCallResult install_intercept(const RootCall& call) {
   auto guarded = partition->lock();
   PartitionConfiguration* configuration = partition->configure();
   if (!configuration) return HV_STATUS_INVALID_PARTITION_STATE;
-  return configuration->intercepts.install(static_cast<hv_intercept_type>(input.intercept_type), input.access_mask,
-                                           input.intercept_parameter);
+  return configuration->intercepts.install(input.intercept_type, input.access_mask, input.intercept_parameter);
 }
 
 RootCallResult register_intercept_result(const RootCall& call) {

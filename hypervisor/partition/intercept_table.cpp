@@ -18,7 +18,7 @@ hv_status InterceptTable::put(Ranges& ranges, std::uint32_t& count, Range range)
   return HV_STATUS_SUCCESS;
 }
 
-hv_status InterceptTable::install(hv_intercept_type type, std::uint32_t access, std::uint64_t parameter) {
+hv_status InterceptTable::install(std::uint32_t type, std::uint32_t access, std::uint64_t parameter) {
   constexpr std::uint32_t kAll = HV_INTERCEPT_ACCESS_READ | HV_INTERCEPT_ACCESS_WRITE | HV_INTERCEPT_ACCESS_EXECUTE;
   if (access & ~kAll) return HV_STATUS_INVALID_PARAMETER;
   const auto number = static_cast<std::uint32_t>(parameter);

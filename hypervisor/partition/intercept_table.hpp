@@ -16,8 +16,8 @@ class InterceptTable {
  public:
   static constexpr std::size_t kRanges = 32;
 
-  /// Adds, changes or (access 0) removes. INSUFFICIENT_MEMORY when the room for the kind is full; INVALID_PARAMETER.
-  hv_status install(hv_intercept_type type, std::uint32_t access, std::uint64_t parameter);
+  /// Adds, changes or (access 0) removes what `type`, any number of hv_intercept_type, names. INSUFFICIENT_MEMORY when the room for the kind is full; INVALID_PARAMETER.
+  hv_status install(std::uint32_t type, std::uint32_t access, std::uint64_t parameter);
 
   bool wants_port(std::uint16_t port, std::uint32_t access) const {
     for (std::size_t i = 0; i < port_count_; ++i) {
