@@ -6,6 +6,7 @@
 
 #include "firmware/acpi.hpp"
 #include "firmware/linux_loader.hpp"
+#include "firmware/linux_setup_header.hpp"
 #include "firmware/memory_layout.hpp"
 #include "firmware/memory_map.hpp"
 
@@ -21,25 +22,13 @@ constexpr std::uint64_t kShadowSize = 0x2'0000;
 // Where the boot ROM puts the kernel: Linux, Documentation/arch/x86/boot.rst, "Loading The Rest of The Kernel".
 constexpr std::uint64_t kSetupAddress = 0x1'0000;
 constexpr std::uint64_t kSectorSize = 512;
-constexpr std::size_t kSetupSectors = 0x1f1;
-constexpr std::size_t kVersion = 0x206;
-constexpr std::size_t kTypeOfLoader = 0x210;
-constexpr std::size_t kLoadFlags = 0x211;
-constexpr std::size_t kRamdiskImage = 0x218;
-constexpr std::size_t kRamdiskSize = 0x21c;
 constexpr std::size_t kHeapEnd = 0x224;
-constexpr std::size_t kCommandLinePointer = 0x228;
-constexpr std::size_t kInitrdAddressMaximum = 0x22c;
-constexpr std::size_t kCommandLineMaximum = 0x238;
-constexpr std::size_t kSmallestFile = 0x268;
 constexpr unsigned kOldestVersion = 0x202;
 constexpr unsigned kVersionWithInitrdMaximum = 0x203;
 constexpr std::uint64_t kUsualInitrdMaximum = 0x37ff'ffff;
 constexpr unsigned kVersionWithCommandLineMaximum = 0x206;
 constexpr std::uint64_t kUsualCommandLineMaximum = 255;
-constexpr std::uint8_t kLoadedHigh = 1 << 0;
 constexpr std::uint8_t kCanUseHeap = 1 << 7;
-constexpr std::uint8_t kUndefinedLoader = 0xff;
 
 /// What the BIOS takes for itself at the end of low memory; it takes 256 KiB.
 constexpr std::uint64_t kBiosMemory = 1 << 20;
@@ -55,8 +44,7 @@ Result<Bytes> complete_setup(const BiosBoot& boot) {
   if (version < kOldestVersion || !(boot.kernel[kLoadFlags] & kLoadedHigh)) {
     return fail("the kernel is a zImage or too old; a bzImage of boot protocol 2.02 or later is needed");
   }
-  const std::size_t sectors = boot.kernel[kSetupSectors] == 0 ? 4 : boot.kernel[kSetupSectors];
-  const std::size_t size = (sectors + 1) * kSectorSize;
+  const std::size_t size = setup_size(boot.kernel[kSetupSectors]);
   if (boot.kernel.size() <= size) return fail("the kernel is cut short: it ends with its setup code");
   const std::uint64_t named =
       version >= kVersionWithCommandLineMaximum ? get(boot.kernel, kCommandLineMaximum, 4) : kUsualCommandLineMaximum;

@@ -6,6 +6,7 @@
 
 #include "firmware/byte_writer.hpp"
 #include "firmware/entry_state.hpp"
+#include "firmware/linux_setup_header.hpp"
 #include "firmware/memory_layout.hpp"
 
 namespace bulkhead::firmware {
@@ -13,25 +14,15 @@ namespace {
 
 // Offsets in the kernel file, and in boot_params, where the setup header has the same place.
 constexpr std::size_t kSetupHeader = 0x1f1;
-constexpr std::size_t kSetupSectors = 0x1f1;
 constexpr std::size_t kSystemSize = 0x1f4;  // in units of 16 bytes
 constexpr std::size_t kBootFlag = 0x1fe;
 constexpr std::size_t kJumpLength = 0x201;
 constexpr std::size_t kSignature = 0x202;
-constexpr std::size_t kVersion = 0x206;
-constexpr std::size_t kTypeOfLoader = 0x210;
-constexpr std::size_t kLoadFlags = 0x211;
 constexpr std::size_t kCode32Start = 0x214;
-constexpr std::size_t kRamdiskImage = 0x218;
-constexpr std::size_t kRamdiskSize = 0x21c;
-constexpr std::size_t kCommandLinePointer = 0x228;
-constexpr std::size_t kInitrdAddressMaximum = 0x22c;
 constexpr std::size_t kRelocatable = 0x234;
 constexpr std::size_t kXLoadFlags = 0x236;
-constexpr std::size_t kCommandLineMaximum = 0x238;
 constexpr std::size_t kPreferredAddress = 0x258;
 constexpr std::size_t kInitSize = 0x260;
-constexpr std::size_t kSmallestFile = 0x268;
 // In boot_params alone.
 constexpr std::size_t kRsdpAddress = 0x070;
 constexpr std::size_t kE820Count = 0x1e8;
@@ -44,9 +35,7 @@ constexpr std::uint64_t kSignatureValue = 0x5372'6448;  // "HdrS"
 constexpr unsigned kOldestVersion = 0x206;
 constexpr unsigned kVersionWithInitSize = 0x20a;
 constexpr unsigned kVersionWithXLoadFlags = 0x20c;
-constexpr std::uint8_t kLoadedHigh = 1 << 0;
 constexpr std::uint16_t kKernel64 = 1 << 0;
-constexpr std::uint8_t kUndefinedLoader = 0xff;
 constexpr std::uint64_t k64BitEntryOffset = 0x200;
 constexpr std::uint64_t kMib = 1 << 20;
 constexpr std::uint64_t kPageMask = 0xfff;
@@ -74,15 +63,14 @@ Result<Header> read_header(std::span<const std::uint8_t> file) {
   }
   if (!(file[kLoadFlags] & kLoadedHigh)) return fail("the Linux kernel is a zImage; only a bzImage can be loaded");
 
-  const std::size_t sectors = file[kSetupSectors] == 0 ? 4 : file[kSetupSectors];
-  const std::size_t setup_size = (sectors + 1) * 512;
+  const std::size_t setup = setup_size(file[kSetupSectors]);
   const std::uint64_t image_size = get(file, kSystemSize, 4) * 16;
   // The size is rounded up to 16 bytes. What comes after the image (signatures) stays behind.
-  if (file.size() <= setup_size || file.size() - setup_size + 15 < image_size || image_size == 0) {
+  if (file.size() <= setup || file.size() - setup + 15 < image_size || image_size == 0) {
     return fail(fmt::format("the Linux kernel is cut short: it has {} bytes of the {} that its header names",
-                            file.size(), setup_size + image_size));
+                            file.size(), setup + image_size));
   }
-  header.image = file.subspan(setup_size, std::min<std::uint64_t>(image_size, file.size() - setup_size));
+  header.image = file.subspan(setup, std::min<std::uint64_t>(image_size, file.size() - setup));
 
   const bool relocatable = file[kRelocatable] != 0;
   const bool has_init_size = header.version >= kVersionWithInitSize;
