@@ -12,14 +12,13 @@
 #include "engine/kvm/cpuid.hpp"
 #include "engine/kvm/kvm_time.hpp"
 #include "engine/kvm/kvm_virtual_processor.hpp"
+#include "engine/saved_partition.hpp"
 
 namespace bulkhead::engine::kvm {
 namespace {
 
 /// Of the routing table, the entries whose interrupts' ends KVM reports: as many as an IOAPIC has inputs.
 constexpr std::size_t kReportedRoutes = 24;
-
-constexpr std::uint32_t kSavedVersion = 1;
 
 }  // namespace
 
@@ -149,23 +148,14 @@ Result<> KvmPartition::thaw_time() {
 
 Result<state::SavedUnit> KvmPartition::save() {
   if (!frozen_at_) return fail("a partition is saved only while its time stands still");
-  state::SavedUnit saved(kSavedVersion);
-  saved.number("processors", settings_.vp_count).number("synic", settings_.synic).number("reference time", *frozen_at_);
-  return saved;
+  return save_partition(settings_, *frozen_at_);
 }
 
 Result<> KvmPartition::restore(const state::SavedUnit& saved) {
   if (!frozen_at_) return fail("a partition is restored only while its time stands still");
-  state::SavedReader reader(saved, "partition", kSavedVersion);
-  const auto processors = reader.number("processors", UINT32_MAX);
-  const bool synic = reader.flag("synic");
-  const auto time = reader.number("reference time", INT64_MAX / 100);
-  if (auto read = reader.finish(); !read) return read;
-  if (processors != settings_.vp_count || synic != settings_.synic) {
-    return fail(fmt::format("the saved partition has {} virtual processors with{} SynICs, this has {} with{}",
-                            processors, synic ? "" : "out", settings_.vp_count, settings_.synic ? "" : "out"));
-  }
-  frozen_at_ = time;
+  const auto time = read_saved_partition(saved, settings_, INT64_MAX / 100);
+  if (!time) return std::unexpected(time.error());
+  frozen_at_ = *time;
   return {};
 }
 

@@ -12,6 +12,7 @@
 
 #include "engine/kvm/kvm_msrs.hpp"
 #include "engine/kvm/kvm_registers.hpp"
+#include "engine/saved_partition.hpp"
 #include "engine/saved_registers.hpp"
 
 namespace bulkhead::engine::kvm {
@@ -199,9 +200,6 @@ Result<SavedUnit> save_processor(const SavedProcessor& from, const FrozenTime& t
 
 namespace {
 
-/// Counters of processors of one model differ by a few millionths from machine to machine; guests live with that.
-constexpr std::uint64_t kFrequencyTolerance = 4000;  // one in so many
-
 struct Parsed {
   std::vector<RegisterAssignment> registers = assignments_for(kSavedRegisters);
   std::uint32_t activity = 0;
@@ -240,10 +238,8 @@ Result<Parsed> parse(const SavedProcessor& to, const SavedUnit& saved) {
   if (auto read = reader.finish(); !read) return std::unexpected(read.error());
   if (index != to.index) return fail(fmt::format("the state is of processor {}, this is {}", index, to.index));
   if (auto checked = check_cpuid(cpuid, to.cpuid); !checked) return std::unexpected(checked.error());
-  const std::uint64_t own = to.host.tsc_frequency;
-  if ((frequency > own ? frequency - own : own - frequency) > own / kFrequencyTolerance) {
-    return fail(fmt::format("the guest's time stamp counter runs at {} Hz, this host's at {} Hz", frequency, own));
-  }
+  if (auto checked = check_counter_frequency(frequency, to.host.tsc_frequency); !checked)
+    return std::unexpected(checked.error());
   if (!parsed.pointers.empty() && parsed.pointers.size() != sizeof(kvm_sregs2::pdptrs)) {
     return fail("the saved page directory pointers are cut short");
   }

@@ -13,6 +13,7 @@
 
 #include "engine/guest_crash.hpp"
 #include "engine/native/native_virtual_processor.hpp"
+#include "engine/saved_partition.hpp"
 
 namespace bulkhead::engine::native {
 namespace {
@@ -29,7 +30,6 @@ std::span<const std::uint8_t> bytes_of(const Input& input) {
   return {reinterpret_cast<const std::uint8_t*>(&input), sizeof(input)};
 }
 
-constexpr std::uint32_t kSavedVersion = 1;
 /// Of a harvest, at once: 8 MiB, which is whole large pages.
 constexpr std::uint32_t kPagesAtOnce = 2048;
 constexpr const char* kFixedMemory = "the partition was made with memory that does not change";
@@ -177,25 +177,16 @@ Result<state::SavedUnit> NativePartition::save() {
   if (!frozen_) return fail("a partition is saved only while its time stands still");
   const auto time = reference_time();
   if (!time) return fail("cannot read the partition's reference time");
-  state::SavedUnit saved(kSavedVersion);
-  saved.number("processors", settings_.vp_count).number("synic", settings_.synic).number("reference time", *time);
-  return saved;
+  return save_partition(settings_, *time);
 }
 
 Result<> NativePartition::restore(const state::SavedUnit& saved) {
   if (!frozen_) return fail("a partition is restored only while its time stands still");
-  state::SavedReader reader(saved, "partition", kSavedVersion);
-  const auto processors = reader.number("processors", UINT32_MAX);
-  const bool synic = reader.flag("synic");
-  const auto time = reader.number("reference time", INT64_MAX);
-  if (auto read = reader.finish(); !read) return read;
-  if (processors != settings_.vp_count || synic != settings_.synic) {
-    return fail(fmt::format("the saved partition has {} virtual processors with{} SynICs, this has {} with{}",
-                            processors, synic ? "" : "out", settings_.vp_count, settings_.synic ? "" : "out"));
-  }
+  const auto time = read_saved_partition(saved, settings_, INT64_MAX);
+  if (!time) return std::unexpected(time.error());
   hv_partition_property property = {};
   property.code = HV_PARTITION_PROPERTY_REFERENCE_TIME;
-  property.value = time;
+  property.value = *time;
   if (auto set = partition_->hypercall(HV_CALL_SET_PARTITION_PROPERTY, bytes_of(property), {}); !set) {
     return std::unexpected(set.error().within("cannot set the partition's reference time"));
   }

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/saved_partition.hpp"
 #include "engine/saved_registers.hpp"
 
 namespace bulkhead::engine::native {
@@ -216,9 +217,6 @@ Result<SavedUnit> save_processor(const SavedProcessor& from) {
 
 namespace {
 
-/// Counters of processors of one model differ by a few millionths from machine to machine; guests live with that.
-constexpr std::uint64_t kFrequencyTolerance = 4000;  // one in so many
-
 struct Parsed {
   std::vector<RegisterAssignment> registers = assignments_for(kSavedRegisters);
   std::vector<RegisterAssignment> system = system_registers();
@@ -248,10 +246,8 @@ Result<Parsed> parse(const SavedProcessor& to, const SavedUnit& saved) {
   if (auto finished = reader.finish(); !finished) return std::unexpected(finished.error());
   if (index != to.index) return fail(fmt::format("the state is of processor {}, this is {}", index, to.index));
   if (auto checked = check_cpuid(to, told); !checked) return std::unexpected(checked.error());
-  const std::uint64_t own = to.tsc_frequency;
-  if ((frequency > own ? frequency - own : own - frequency) > own / kFrequencyTolerance) {
-    return fail(fmt::format("the guest's time stamp counter runs at {} Hz, this host's at {} Hz", frequency, own));
-  }
+  if (auto checked = check_counter_frequency(frequency, to.tsc_frequency); !checked)
+    return std::unexpected(checked.error());
   for (const auto& taken : {read_saved_registers(registers, parsed.registers),
                             read_saved_registers(system, parsed.system), read_saved_registers(events, parsed.events)}) {
     if (!taken) return std::unexpected(taken.error());
