@@ -2,36 +2,20 @@
 //
 // The commands that speak to a running machine, as a user types them, and a machine that writes down what it was asked.
 #include <gtest/gtest.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <array>
 #include <boost/asio/executor_work_guard.hpp>
-#include <cstdio>
 #include <fstream>
 #include <thread>
 
+#include "tests/cli/program.hpp"
 #include "tests/worker/control/control_test.hpp"
 
 namespace bulkhead::cli {
 namespace {
 
 using worker::control::Json;
-
-struct Outcome {
-  int status;
-  std::string text;  // standard output and error
-};
-
-Outcome run(const std::string& arguments) {
-  FILE* program = popen((std::string(BULKHEAD_PROGRAM) + " " + arguments + " 2>&1 </dev/null").c_str(), "r");
-  std::string text;
-  std::array<char, 4096> part;
-  for (std::size_t count = 0; (count = fread(part.data(), 1, part.size(), program)) > 0;) {
-    text.append(part.data(), count);
-  }
-  return {WEXITSTATUS(pclose(program)), text};
-}
 
 class MachineCommands : public testing::Test, private worker::control::RequestHandler {
  protected:

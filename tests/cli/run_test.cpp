@@ -2,32 +2,15 @@
 //
 // The program as a user starts it, as far as that goes without an engine.
 #include <gtest/gtest.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <array>
-#include <cstdio>
 #include <string>
+
+#include "tests/cli/program.hpp"
 
 namespace bulkhead::cli {
 namespace {
-
-struct Outcome {
-  int status;
-  std::string text;  // standard output and error
-
-  bool is_one_line() const { return !text.empty() && text.find('\n') == text.size() - 1; }
-};
-
-Outcome run(const std::string& arguments) {
-  FILE* program = popen((std::string(BULKHEAD_PROGRAM) + " " + arguments + " 2>&1 </dev/null").c_str(), "r");
-  std::string text;
-  std::array<char, 4096> part;
-  for (std::size_t count = 0; (count = fread(part.data(), 1, part.size(), program)) > 0;) {
-    text.append(part.data(), count);
-  }
-  return {WEXITSTATUS(pclose(program)), text};
-}
 
 TEST(Program, SaysItsVersion) {
   const auto outcome = run("--version");

@@ -4,6 +4,7 @@
 
 #include "disk/vhdx/vhdx_disk.hpp"
 #include "tests/disk/stored_images.hpp"
+#include "tests/disk/test_files.hpp"
 
 namespace bulkhead::disk {
 namespace {
@@ -15,34 +16,23 @@ struct Traffic {
   int flushes = 0;
 };
 
-class WatchedFile final : public File {
+class WatchedFile final : public BorrowedFile {
  public:
-  WatchedFile(File& file, Traffic& traffic) : file_(file), traffic_(traffic) {}
-  const std::string& name() const override { return file_.name(); }
-  bool writable() const override { return file_.writable(); }
-  std::uint64_t size() const override { return file_.size(); }
+  WatchedFile(File& file, Traffic& traffic) : BorrowedFile(file), traffic_(traffic) {}
   Task<Result<>> read(std::uint64_t offset, Buffers buffers) override {
     traffic_.read.insert(traffic_.read.end(), buffers.begin(), buffers.end());
-    return file_.read(offset, buffers);
+    return BorrowedFile::read(offset, buffers);
   }
   Task<Result<>> write(std::uint64_t offset, Buffers buffers) override {
     traffic_.written.insert(traffic_.written.end(), buffers.begin(), buffers.end());
-    return file_.write(offset, buffers);
+    return BorrowedFile::write(offset, buffers);
   }
   Task<Result<>> flush() override {
     ++traffic_.flushes;
-    return file_.flush();
-  }
-  Task<Result<>> zero(std::uint64_t offset, std::uint64_t length, Zeroing zeroing) override {
-    return file_.zero(offset, length, zeroing);
-  }
-  Task<Result<>> resize(std::uint64_t size) override { return file_.resize(size); }
-  Task<Result<Extent>> query(std::uint64_t offset, std::uint64_t length) override {
-    return file_.query(offset, length);
+    return BorrowedFile::flush();
   }
 
  private:
-  File& file_;
   Traffic& traffic_;
 };
 

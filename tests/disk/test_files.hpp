@@ -33,7 +33,7 @@ template <typename T>
 }
 
 /// A disk owns its file; this one passes everything on to a file that the test keeps.
-class BorrowedFile final : public File {
+class BorrowedFile : public File {
  public:
   explicit BorrowedFile(File& file) : file_(file) {}
   const std::string& name() const override { return file_.name(); }

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cerrno>
 
+#include "tests/fuzz_input.hpp"
 #include "tests/vsp/storage/storage_guest.hpp"
 
 namespace {
@@ -12,31 +13,8 @@ namespace {
 using namespace bulkhead;
 using namespace bulkhead::vsp::storage;
 
-void check(bool holds) {
-  if (!holds) std::abort();
-}
-
-/// Numbers out of the input; zeros after its end.
-class Input {
- public:
-  explicit Input(std::span<const std::uint8_t> bytes) : bytes_(bytes) {}
-  bool is_empty() const { return bytes_.empty(); }
-  std::uint8_t byte() {
-    if (bytes_.empty()) return 0;
-    const std::uint8_t first = bytes_.front();
-    bytes_ = bytes_.subspan(1);
-    return first;
-  }
-  std::uint32_t word() { return static_cast<std::uint32_t>(byte() | byte() << 8 | byte() << 16 | byte() << 24); }
-  Bytes take(std::size_t count) {
-    Bytes taken(count);
-    for (auto& value : taken) value = byte();
-    return taken;
-  }
-
- private:
-  std::span<const std::uint8_t> bytes_;
-};
+using fuzz::check;
+using fuzz::Input;
 
 constexpr std::uint8_t kOpcodes[] = {0x00, 0x03, 0x08, 0x0a, 0x12, 0x1a, 0x1b, 0x1e, 0x25, 0x28, 0x2a, 0x2f,
                                      0x35, 0x41, 0x42, 0x43, 0x46, 0x4a, 0x51, 0x52, 0x5a, 0x5e, 0x5f, 0x88,
@@ -55,7 +33,7 @@ Bytes command(Input& input) {
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
-  Input input({data, size});
+  Input input(data, size);
   StorageGuest guest;
   TestDisk* disk = &guest.add_disk(0, 64 << 10);
   guest.add_disk(1, 64 << 10, {.operations_per_second = 10, .bytes_per_second = 1 << 16}, true);
