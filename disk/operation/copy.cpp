@@ -2,8 +2,10 @@
 #include "disk/operation/copy.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <memory>
+#include <optional>
 
 #include "disk/byte_order.hpp"
 #include "disk/synchronization.hpp"
@@ -12,7 +14,7 @@ namespace bulkhead::disk {
 namespace {
 
 constexpr std::uint64_t kPiece = kMiB;
-constexpr int kWorkers = 8;
+constexpr std::size_t kWorkers = 8;
 constexpr std::uint64_t kZeroGrain = 64 * kKiB;  // runs of zeros shorter than this are copied
 
 /// What the workers of one copy share: the next place that nobody has taken yet.
@@ -25,7 +27,8 @@ struct Copying {
   std::uint64_t done;
   bool stop = false;
   bool changed = false;  // something of the target
-  Mutex asking;
+  Extent known{};        // what begins at `next`; asking is dear, and many pieces come out of one answer
+  Mutex asking{};
 
   struct Part {
     std::uint64_t offset;
@@ -39,16 +42,20 @@ struct Copying {
     if (stop || next >= end) {
       co_return Part{end, 0, Content::hole};
     }
-    auto extent = options.layer == CopyLayer::own ? co_await from.query(next, end - next)
-                                                  : co_await query_chain(from, next, end - next);
-    if (!extent) {
-      co_return std::unexpected(extent.error());
+    if (known.length == 0) {
+      auto extent = options.layer == CopyLayer::own ? co_await from.query(next, end - next)
+                                                    : co_await query_chain(from, next, end - next);
+      if (!extent) {
+        co_return std::unexpected(extent.error());
+      }
+      known = *extent;
     }
-    auto part = whole_sectors(*extent);
+    auto part = whole_sectors(known);
     if (part.content == Content::data) {
       part.length = std::min(part.length, kPiece - next % kPiece);
     }
     next += part.length;
+    known.length -= std::min(known.length, part.length);
     co_return part;
   }
 
@@ -91,8 +98,8 @@ struct Copying {
     co_return result;
   }
 
-  Task<Result<>> work() {
-    std::vector<std::byte> buffer;  // once there is data
+  /// `buffer` is this worker's own.
+  Task<Result<>> work(std::vector<std::byte>& buffer) {
     for (;;) {
       auto part = co_await take();
       if (!part || part->length == 0) {
@@ -101,7 +108,7 @@ struct Copying {
       Result<> result;
       if (part->content == Content::data) {
         changed = true;
-        buffer.resize(kPiece);
+        buffer.resize(kPiece);  // the first time
         result = co_await write_data(*part, buffer);
       } else if (options.layer == CopyLayer::own && part->content != Content::parent) {
         changed = true;
@@ -118,6 +125,14 @@ struct Copying {
     }
   }
 };
+
+Task<Result<>> make_durable(Disk& to, const CopyOptions& options, std::uint64_t end) {
+  auto done = co_await to.flush();
+  if (done && options.flushed) {
+    done = co_await options.flushed(end);
+  }
+  co_return done;
+}
 
 }  // namespace
 
@@ -158,30 +173,35 @@ Task<Result<bool>> holds_zeros(Disk& disk, CopyLayer layer, std::uint64_t offset
 std::unexpected<Error> stopped() { return fail("stopped; run it again to finish"); }
 
 Task<Result<>> copy(Disk& from, Disk& to, CopyOptions options) {
-  for (auto at = options.start; at < options.end;) {
+  // While one stretch becomes durable the next is copied: neither the disk nor the processor waits for the other.
+  std::optional<TaskGroup> flushing;
+  std::array<std::vector<std::byte>, kWorkers> buffers;
+  Result<> result;
+  bool stop = false;
+  for (auto at = options.start; result && !stop && at < options.end;) {
     const auto end = std::min(options.end, at + options.checkpoint);
-    Copying copying{from, to, options, at, end, at, false, false, {}};
+    Copying copying{from, to, options, at, end, at};
     TaskGroup workers;
-    for (int i = 0; i < kWorkers; ++i) {
-      workers.add(copying.work());
+    for (auto& buffer : buffers) {
+      workers.add(copying.work(buffer));
     }
-    auto result = co_await workers.wait();
-    if (result && copying.stop) {
-      co_return stopped();
+    result = co_await workers.wait();
+    stop = copying.stop;
+    if (flushing) {
+      auto flushed = co_await flushing->wait();
+      flushing.reset();
+      result = result ? flushed : result;
     }
     // Of a large disk most is empty: nothing to make durable, and quick to look through again.
-    if (result && copying.changed) {
-      result = co_await to.flush();
-    }
-    if (result && copying.changed && options.flushed) {
-      result = co_await options.flushed(end);
-    }
-    if (!result) {
-      co_return result;
+    if (result && !stop && copying.changed) {
+      flushing.emplace().add(make_durable(to, options, end));
     }
     at = end;
   }
-  co_return Result<>();
+  if (flushing) {
+    result = co_await flushing->wait();
+  }
+  co_return result&& stop ? stopped() : result;
 }
 
 }  // namespace bulkhead::disk

@@ -13,7 +13,8 @@ enum class CopyLayer {
 };
 
 /// Makes `to` hold what `from` holds in [start, end), many requests at a time, leaving holes and runs of zeros out.
-/// After every `checkpoint` bytes the target is flushed and `flushed` called with how far everything is durable.
+/// Every `checkpoint` bytes are flushed while the next are copied, and then `flushed` is called with how far everything is
+/// durable.
 struct CopyOptions {
   CopyLayer layer = CopyLayer::chain;
   std::uint64_t start = 0;
