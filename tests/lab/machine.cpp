@@ -154,7 +154,8 @@ std::string Machine::wait_for(std::string_view mark, Seconds limit) {
       return unseen.substr(0, at + mark.size());
     }
     if (!read_console(deadline)) {
-      give_up(fmt::format("'{}' did not come within {} s", mark, limit.count()));
+      give_up(console_closed_ ? fmt::format("the machine ended before '{}' came: {}", mark, last_words())
+                              : fmt::format("'{}' did not come within {} s", mark, limit.count()));
     }
   }
 }
@@ -165,9 +166,19 @@ bool Machine::read_console(Clock::time_point deadline) {
   if (left <= 0 || ::poll(&readable, 1, static_cast<int>(left)) <= 0) return false;
   char chunk[4096];
   const ssize_t length = ::read(from_console_, chunk, sizeof(chunk));
-  if (length <= 0) return false;
+  console_closed_ = length <= 0;
+  if (console_closed_) return false;
   transcript_.append(chunk, static_cast<std::size_t>(length));
   return true;
+}
+
+std::string Machine::last_words() {
+  int status = 0;
+  ::waitpid(process_, &status, 0);
+  process_ = -1;
+  const auto how = WIFSIGNALED(status) ? fmt::format("by signal {}", WTERMSIG(status))
+                                       : fmt::format("with status {}", WEXITSTATUS(status));
+  return fmt::format("the emulator ended {} {}", how, tail_of(read_file(folder_ / "run.log")));
 }
 
 void Machine::inject_nmi() {

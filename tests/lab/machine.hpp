@@ -85,11 +85,14 @@ class Machine {
   /// Reads what is there on the console, or waits for it. False at the end of the stream, or at the deadline.
   bool read_console(std::chrono::steady_clock::time_point deadline);
   [[noreturn]] void give_up(const std::string& what) const;
+  /// How the emulator ended, and what it had to say.
+  std::string last_words();
 
   std::filesystem::path folder_;  // for the control socket and the hypervisor's console
   pid_t process_ = -1;
   int to_console_ = -1;
   int from_console_ = -1;
+  bool console_closed_ = false;
   std::string transcript_;
   std::size_t seen_ = 0;  // how much of the transcript was waited for
   unsigned commands_ = 0;
