@@ -117,7 +117,7 @@ class Mutex {
 };
 
 /// Runs tasks side by side: add() starts one, wait() ends when all have ended and gives the first error.
-/// wait() must have been awaited before the group goes away.
+/// wait() must have been awaited before the group goes away; when it gave no error, more may be added and awaited.
 class TaskGroup {
  public:
   TaskGroup() = default;

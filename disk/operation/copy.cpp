@@ -5,7 +5,6 @@
 #include <array>
 #include <cstring>
 #include <memory>
-#include <optional>
 
 #include "disk/byte_order.hpp"
 #include "disk/synchronization.hpp"
@@ -174,7 +173,7 @@ std::unexpected<Error> stopped() { return fail("stopped; run it again to finish"
 
 Task<Result<>> copy(Disk& from, Disk& to, CopyOptions options) {
   // While one stretch becomes durable the next is copied: neither the disk nor the processor waits for the other.
-  std::optional<TaskGroup> flushing;
+  TaskGroup flushing;
   std::array<std::vector<std::byte>, kWorkers> buffers;
   Result<> result;
   bool stop = false;
@@ -187,21 +186,23 @@ Task<Result<>> copy(Disk& from, Disk& to, CopyOptions options) {
     }
     result = co_await workers.wait();
     stop = copying.stop;
-    if (flushing) {
-      auto flushed = co_await flushing->wait();
-      flushing.reset();
-      result = result ? flushed : result;
+    auto flushed = co_await flushing.wait();
+    if (result) {
+      result = flushed;
     }
     // Of a large disk most is empty: nothing to make durable, and quick to look through again.
     if (result && !stop && copying.changed) {
-      flushing.emplace().add(make_durable(to, options, end));
+      flushing.add(make_durable(to, options, end));
     }
     at = end;
   }
-  if (flushing) {
-    result = co_await flushing->wait();
+  if (result) {
+    result = co_await flushing.wait();
   }
-  co_return result&& stop ? stopped() : result;
+  if (result && stop) {
+    co_return stopped();
+  }
+  co_return result;
 }
 
 }  // namespace bulkhead::disk
