@@ -104,7 +104,7 @@ class Debian : public testing::TestWithParam<DebianCase> {
   void start() {
     MachineSettings settings = machine_for(GetParam().engine);
     settings.disk = "debian.raw";
-    // The emulator's processors disturb one another under KVM (docs/decisions.md), too often for a guest that boots three times.
+    // With two, every second run fails on KVM (docs/decisions.md).
     if (GetParam().engine == "kvm") settings.processors = 1;
     machine = std::make_unique<Machine>(settings);
     machine->must_run("mkdir -p /mnt && mount -t ext4 -o ro,noload /dev/vda /mnt");
