@@ -53,6 +53,7 @@ std::vector<std::string> arguments_of(const MachineSettings& settings, const std
   }
   if (settings.below == Below::Nothing) arguments.emplace_back("--bare");
   if (settings.xsave) arguments.emplace_back("--xsave");
+  if (settings.one_thread) arguments.emplace_back("--one-thread");
   if (settings.loader == Loader::GrubMultiboot2) arguments.emplace_back("--iso");
   return arguments;
 }

@@ -33,6 +33,7 @@ struct MachineSettings {
   Loader loader = Loader::Multiboot1;
   bool xsave = false;  // also where KVM runs: lab/run says what that costs
   unsigned processors = 2;
+  bool one_thread = false;  // they take turns
   unsigned memory_mib = 2048;
   std::string disk = {};          // a file for the first Linux's /dev/vda, in build/lab
   std::string mode = "commands";  // lab/root/init
