@@ -22,6 +22,7 @@ void Channel::open(Rings rings, abi::VpIndex target_vp) {
 
 void Channel::close_rings() {
   rings_.reset();
+  to_be_signaled_ = false;
   owed_completions_ = 0;
   target_vp_ = kNoTargetVp;
 }
@@ -69,9 +70,12 @@ Result<std::optional<Packet>> Channel::receive() {
   return std::optional<Packet>(std::move(*packet));
 }
 
-SendStatus Channel::to_guest(WriteStatus status) {
+SendStatus Channel::to_guest(WriteStatus status, Notice notice) {
   switch (status) {
-    case WriteStatus::WrittenAndToSignal: signal(); return SendStatus::Sent;
+    case WriteStatus::WrittenAndToSignal:
+      to_be_signaled_ = true;
+      if (notice == Notice::Now) signal_gathered();
+      return SendStatus::Sent;
     case WriteStatus::Written: return SendStatus::Sent;
     case WriteStatus::Full: return SendStatus::Full;
     case WriteStatus::TooLarge:
@@ -102,7 +106,7 @@ SendStatus Channel::send_transfer_pages(std::uint16_t set, std::span<const Trans
                                           .payload = payload}));
 }
 
-Result<> Channel::send_completion(std::uint64_t transaction, std::span<const std::uint8_t> payload) {
+Result<> Channel::send_completion(std::uint64_t transaction, std::span<const std::uint8_t> payload, Notice notice) {
   if (!rings_) return fail(fmt::format("VMBus channel {} is not open", std::to_underlying(id_)));
   if (owed_completions_ == 0) return fail(fmt::format("VMBus channel {} owes nothing", std::to_underlying(id_)));
   if (payload.size() > provider_.completion_size()) {
@@ -111,8 +115,12 @@ Result<> Channel::send_completion(std::uint64_t transaction, std::span<const std
   --owed_completions_;
   const auto status = rings_->outgoing.write_reserved(
       {.type = PacketType::Completion, .transaction = transaction, .payload = payload}, completion_room());
-  if (to_guest(status) == SendStatus::Sent) return {};
+  if (to_guest(status, notice) == SendStatus::Sent) return {};
   return fail(fmt::format("the guest has broken the ring of VMBus channel {}", std::to_underlying(id_)));
+}
+
+void Channel::signal_gathered() {
+  if (std::exchange(to_be_signaled_, false)) signal();
 }
 
 Result<> Channel::offer_sub_channels(std::uint16_t count) { return bus_.offer_sub_channels(*this, count); }

@@ -62,6 +62,12 @@ enum class SendStatus : std::uint8_t {
   Impossible,
 };
 
+/// When a sleeping guest hears of a packet.
+enum class Notice : std::uint8_t {
+  Now,
+  Gathered,  // with others, by Channel::signal_gathered
+};
+
 class Channel {
  public:
   Channel(Bus& bus, ChannelProvider& provider, abi::vmbus::ChannelId id, std::uint16_t index)
@@ -89,7 +95,11 @@ class Channel {
                                  std::span<const std::uint8_t> payload, std::uint64_t transaction);
   /// Completes a received packet that asked for it, once. Error: none is owed, the payload is larger than the provider
   /// said, the channel is closed, or the guest has broken the ring.
-  Result<> send_completion(std::uint64_t transaction, std::span<const std::uint8_t> payload);
+  Result<> send_completion(std::uint64_t transaction, std::span<const std::uint8_t> payload,
+                           Notice notice = Notice::Now);
+  /// One signal for all that was sent with Notice::Gathered since the last one, if they need one. To be called before the
+  /// caller lets go of the channel.
+  void signal_gathered();
   /// Requests that were received and are not yet completed.
   std::uint32_t owed_completions() const { return owed_completions_; }
 
@@ -110,7 +120,7 @@ class Channel {
 
   void open(Rings rings, abi::VpIndex target_vp);
   void close_rings();
-  SendStatus to_guest(WriteStatus status);
+  SendStatus to_guest(WriteStatus status, Notice notice = Notice::Now);
   void signal();
   std::uint32_t completion_room() const;
   state::SavedUnit save() const;
@@ -123,7 +133,8 @@ class Channel {
   const std::uint16_t sub_channel_index_;
   abi::VpIndex target_vp_ = abi::vmbus::kNoTargetVp;
   std::optional<Rings> rings_;
-  bool polling_ = false;  // the guest was told not to signal
+  bool polling_ = false;         // the guest was told not to signal
+  bool to_be_signaled_ = false;  // signal_gathered is to come
   std::uint32_t owed_completions_ = 0;
   std::vector<std::uint8_t> scratch_;
 };

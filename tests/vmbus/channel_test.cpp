@@ -91,6 +91,20 @@ TEST_F(ChannelTest, TheGuestIsSignalledOnlyWhenItsRingWasEmptyAndItListens) {
   EXPECT_FALSE(guest.synic().take_event(0, 1)) << "it polls";
 }
 
+TEST_F(ChannelTest, TheGuestIsSignalledOnceForAllThatIsGathered) {
+  provider.holds_completions = true;
+  ASSERT_TRUE(request(numbered(8), 1));
+  ASSERT_TRUE(request(numbered(8), 2));
+  guest.signal(kFirst);
+  ASSERT_TRUE(host->send_completion(1, numbered(8), Notice::Gathered));
+  ASSERT_TRUE(host->send_completion(2, numbered(8), Notice::Gathered));
+  EXPECT_FALSE(guest.synic().has_events());
+  host->signal_gathered();
+  EXPECT_TRUE(guest.synic().take_event(0, 1));
+  host->signal_gathered();
+  EXPECT_FALSE(guest.synic().has_events()) << "nothing was sent since";
+}
+
 TEST_F(ChannelTest, AChannelWithoutATargetProcessorIsNeverSignalled) {
   guest.post(ModifyChannel{.header = {MessageType::ModifyChannel, 0}, .channel = kFirst, .target_vp = kNoTargetVp});
   guest.take();

@@ -21,6 +21,7 @@ PostStatus FakeSynic::post_message(abi::VpIndex vp, abi::Sint sint, const abi::S
 
 void FakeSynic::signal_event(abi::VpIndex vp, abi::Sint, std::uint16_t flag) {
   events_.insert({std::to_underlying(vp), flag});
+  on_event();
 }
 
 std::uint8_t* GuestRing::at(std::size_t page, std::size_t offset) const {

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -50,6 +51,8 @@ class FakeSynic final : public SynicPort {
   /// Whether the flag was set since the last call.
   bool take_event(std::uint32_t vp, std::uint16_t flag) { return events_.erase({vp, flag}) != 0; }
   bool has_events() const { return !events_.empty(); }
+
+  std::function<void()> on_event = [] {};  // what a guest does that runs at once
 
  private:
   std::vector<std::optional<abi::SynicMessage>> slots_;

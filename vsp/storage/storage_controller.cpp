@@ -156,6 +156,8 @@ void StorageController::send_completions() {
     --found->second.under_way;
     if (!found->second.closing) complete(found->second, *request);
   }
+  // A guest that runs as soon as the first is there would ask for the next before it sees the others.
+  for (const auto& [id, open] : channels_) open.channel->signal_gathered();
   close_what_is_over();
 }
 
@@ -174,7 +176,8 @@ void StorageController::complete(OpenChannel& open, const Request& request) {
   abi::storage::Packet wire = request.wire;
   wire.header.operation = Operation::CompleteIo;
   // An error means that the guest has broken its ring: it harms nobody else.
-  static_cast<void>(open.channel->send_completion(request.packet.transaction(), wire_bytes(wire).first(request.size)));
+  static_cast<void>(open.channel->send_completion(request.packet.transaction(), wire_bytes(wire).first(request.size),
+                                                  vmbus::Notice::Gathered));
 }
 
 StorageController::Arrived StorageController::receive_all() {
@@ -182,6 +185,7 @@ StorageController::Arrived StorageController::receive_all() {
   // Creating sub-channels may open and close others, but only on the bus's next turn: the map stays as it is here.
   for (auto& [id, open] : channels_) {
     if (open.readable && !open.closing) receive(open, arrived);
+    open.channel->signal_gathered();
   }
   return arrived;
 }

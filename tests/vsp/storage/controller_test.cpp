@@ -129,6 +129,21 @@ TEST_F(Controller, CommandsOfManyDisksRunSideBySide) {
   EXPECT_EQ(guest.take_answer()->transaction, first);
 }
 
+TEST_F(Controller, CommandsThatEndTogetherAreThereWhenTheGuestHearsOfThem) {
+  auto& disk = guest.add_disk();
+  expect_announcement();
+  disk.holds = true;
+  for (unsigned block = 0; block < 3; ++block) guest.send(read_10(block, 1), DataDirection::FromDevice, 512);
+  unsigned answers = 0;
+  guest.fake().synic().on_event = [&] {
+    if (answers > 0) return;
+    while (guest.take_answer()) ++answers;
+  };
+  disk.release_all();
+  guest.host().run();
+  EXPECT_EQ(answers, 3u);
+}
+
 TEST_F(Controller, AFullHostDiskKeepsTheRequestUntilThereIsRoom) {
   auto& disk = guest.add_disk(0);
   expect_announcement();
