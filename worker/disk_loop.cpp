@@ -5,9 +5,10 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
-#include <boost/asio/post.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <cerrno>
+
+#include "worker/handover.hpp"
 
 namespace bulkhead::worker {
 
@@ -37,7 +38,7 @@ DiskLoop::DiskLoop(boost::asio::io_context& event_loop, std::mutex& machine_lock
       readable_(event_loop) {}
 
 void DiskLoop::post(std::function<void()> work) {
-  boost::asio::post(event_loop_, [this, alive = std::weak_ptr<bool>(alive_), work = std::move(work)] {
+  Handover::post(event_loop_, [this, alive = std::weak_ptr<bool>(alive_), work = std::move(work)] {
     if (alive.expired()) return;
     work();
     poll();

@@ -103,7 +103,9 @@ Result<> Machine::make_vmbus() {
                             settings_.disks.empty() ? "VMBus needs" : "disks are on VMBus, which needs",
                             engine_.capabilities().name));
   }
-  vmbus_ = std::make_unique<VmbusHost>(lock_, *memory_, settings_.vp_count);
+  auto handover = Handover::create(event_loop_);
+  if (!handover) return std::unexpected(handover.error());
+  vmbus_ = std::make_unique<VmbusHost>(lock_, std::move(*handover), *memory_, settings_.vp_count);
   if (auto added = motherboard_->units().add(vmbus_->bus()); !added) return added;
   IntegrationObserver& observer = *this;
   const bool tells_time = engine_.capabilities().reference_time;

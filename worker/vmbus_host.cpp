@@ -31,16 +31,19 @@ void VmbusHost::signal_event(abi::VpIndex vp, abi::Sint sint, std::uint16_t flag
 
 std::uint16_t VmbusHost::message_posted(abi::ConnectionId connection, abi::SynicMessageType type,
                                         std::span<const std::uint8_t> payload) {
+  const Handover::Visit visit(*handover_);
   std::lock_guard lock(machine_lock_);
   return status_of(bus_.message_posted(connection, type, payload));
 }
 
 std::uint16_t VmbusHost::event_signaled(abi::ConnectionId connection, std::uint16_t flag) {
+  const Handover::Visit visit(*handover_);
   std::lock_guard lock(machine_lock_);
   return status_of(bus_.event_signaled(connection, flag));
 }
 
 void VmbusHost::message_slot_freed(abi::VpIndex) {
+  const Handover::Visit visit(*handover_);
   std::lock_guard lock(machine_lock_);
   bus_.slot_freed();
 }

@@ -8,11 +8,14 @@
 // It outlives the partition, as InterruptBus does: while there is none, messages wait and signals are lost.
 #pragma once
 
+#include <memory>
 #include <mutex>
+#include <utility>
 
 #include "engine/engine.hpp"
 #include "vmbus/bus.hpp"
 #include "vsp/integration/time_synchronization.hpp"
+#include "worker/handover.hpp"
 
 namespace bulkhead::worker {
 
@@ -20,8 +23,10 @@ class VmbusHost final : public vsp::integration::ReferenceTime,
                         private vmbus::SynicPort,
                         private engine::SynicListener {
  public:
-  VmbusHost(std::mutex& machine_lock, const engine::GuestMemory& memory, std::uint32_t vp_count)
-      : machine_lock_(machine_lock), bus_(memory, *this, vp_count) {}
+  /// `handover`: how what providers post from the processors' threads comes to their event loop.
+  VmbusHost(std::mutex& machine_lock, std::unique_ptr<Handover> handover, const engine::GuestMemory& memory,
+            std::uint32_t vp_count)
+      : machine_lock_(machine_lock), handover_(std::move(handover)), bus_(memory, *this, vp_count) {}
 
   /// With the machine's lock held, as all calls of the bus.
   vmbus::Bus& bus() { return bus_; }
@@ -46,6 +51,7 @@ class VmbusHost final : public vsp::integration::ReferenceTime,
   void message_slot_freed(abi::VpIndex vp) override;
 
   std::mutex& machine_lock_;
+  std::unique_ptr<Handover> handover_;
   engine::Partition* partition_ = nullptr;
   vmbus::Bus bus_;
 };
