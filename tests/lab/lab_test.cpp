@@ -32,7 +32,7 @@ TEST(Lab, TellsAPowerOffFromAReset) {
   EXPECT_EQ(second.wait_for_end(Seconds(60)), MachineEnd::Reset);
 }
 
-// QEMU may deliver an interrupt that a hypervisor injects twice, if its loop is left in between (lab/emulator/inject_once.cpp).
+// QEMU may deliver an interrupt that a hypervisor injects twice, if its loop is left in between (lab/emulator/mend.cpp).
 // With both processors in one thread it is left all the time, and without the remedy no guest has come through.
 TEST(Lab, InjectsInterruptsOnce) {
   Machine machine({.below = Below::Nothing, .one_thread = true});
