@@ -104,8 +104,6 @@ class Debian : public testing::TestWithParam<DebianCase> {
   void start() {
     MachineSettings settings = machine_for(GetParam().engine);
     settings.disk = "debian.raw";
-    // With two, every second run fails on KVM (docs/decisions.md).
-    if (GetParam().engine == "kvm") settings.processors = 1;
     machine = std::make_unique<Machine>(settings);
     machine->must_run("mkdir -p /mnt && mount -t ext4 -o ro,noload /dev/vda /mnt");
     machine->must_run(fmt::format(
