@@ -22,7 +22,7 @@ using Figures = std::map<std::string, std::uint64_t>;
 Figures figures_below(Machine& machine, const std::string& engine) {
   if (engine == "kvm") {
     return {{"partitions", std::stoull(machine.must_run(
-                               "mountpoint -q /sys/kernel/debug || mount -t debugfs debugfs /sys/kernel/debug; "
+                               "[ -d /sys/kernel/debug/kvm ] || mount -t debugfs debugfs /sys/kernel/debug; "
                                "find /sys/kernel/debug/kvm -mindepth 1 -maxdepth 1 -type d | wc -l"))}};
   }
   std::istringstream lines(machine.must_run("hypervisor-information"));
