@@ -9,7 +9,11 @@ namespace bulkhead::disk {
 
 Result<std::unique_ptr<Ring>> Ring::create(unsigned entries) {
   std::unique_ptr<Ring> ring(new Ring);
-  const int status = io_uring_queue_init(entries, &ring->ring_, 0);
+  // Linux 5.19 and later need not interrupt this thread for each completion: poll() and wait() fetch them.
+  int status = io_uring_queue_init(entries, &ring->ring_, IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG);
+  if (status == -EINVAL) {
+    status = io_uring_queue_init(entries, &ring->ring_, 0);
+  }
   if (status < 0) {
     ring->ring_.ring_fd = -1;
     return std::unexpected(Error::from_errno("cannot set up io_uring", -status));
