@@ -21,9 +21,9 @@ using Figures = std::map<std::string, std::uint64_t>;
 /// What is there of children below the workers: the hypervisor's figures, or KVM's machines.
 Figures figures_below(Machine& machine, const std::string& engine) {
   if (engine == "kvm") {
-    return {{"partitions", std::stoull(machine.must_run(
-                               "[ -d /sys/kernel/debug/kvm ] || mount -t debugfs debugfs /sys/kernel/debug; "
-                               "find /sys/kernel/debug/kvm -mindepth 1 -maxdepth 1 -type d | wc -l"))}};
+    return {{"partitions",
+             std::stoull(machine.must_run("[ -d /sys/kernel/debug/kvm ] || mount -t debugfs debugfs /sys/kernel/debug; "
+                                          "find /sys/kernel/debug/kvm -mindepth 1 -maxdepth 1 -type d | wc -l"))}};
   }
   std::istringstream lines(machine.must_run("hypervisor-information"));
   Figures figures;
