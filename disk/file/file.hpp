@@ -43,6 +43,9 @@ class File {
   /// Grows the file if it has to.
   virtual Task<Result<>> write(std::uint64_t offset, Buffers buffers) = 0;
   virtual Task<Result<>> flush() = 0;
+  /// What was written there may start on its way to the disk, so that a flush has less to wait for. It promises nothing: errors are
+  /// the flush's.
+  virtual Task<Result<>> begin_flush(std::uint64_t /*offset*/, std::uint64_t /*length*/) { co_return Result<>(); }
   /// Makes [offset, offset + length) read as zeros. Does not change the file's size.
   virtual Task<Result<>> zero(std::uint64_t offset, std::uint64_t length, Zeroing zeroing) = 0;
   /// New bytes read as zeros and take no space.

@@ -166,6 +166,13 @@ Task<Result<>> HostFile::flush() {
   co_return Result<>();
 }
 
+Task<Result<>> HostFile::begin_flush(std::uint64_t offset, std::uint64_t length) {
+  co_await ring_.operation([&](io_uring_sqe* sqe) {
+    io_uring_prep_sync_file_range(sqe, descriptor_, static_cast<unsigned>(length), offset, SYNC_FILE_RANGE_WRITE);
+  });
+  co_return Result<>();
+}
+
 Task<Result<>> HostFile::zero(std::uint64_t offset, std::uint64_t length, Zeroing zeroing) {
   if (length == 0) {
     co_return Result<>();

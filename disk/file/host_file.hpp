@@ -34,6 +34,7 @@ class HostFile final : public File {
   Task<Result<>> read(std::uint64_t offset, Buffers buffers) override;
   Task<Result<>> write(std::uint64_t offset, Buffers buffers) override;
   Task<Result<>> flush() override;
+  Task<Result<>> begin_flush(std::uint64_t offset, std::uint64_t length) override;
   Task<Result<>> zero(std::uint64_t offset, std::uint64_t length, Zeroing zeroing) override;
   Task<Result<>> resize(std::uint64_t size) override;
   Task<Result<Extent>> query(std::uint64_t offset, std::uint64_t length) override;

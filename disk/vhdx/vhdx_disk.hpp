@@ -80,6 +80,7 @@ class VhdxDisk final : public BlockDisk {
 
   Task<Result<>> read_block(BlockPart part, Buffers buffers) override;
   Task<Result<>> write_block(BlockPart part, Buffers buffers) override;
+  Task<Result<>> write_whole_block(std::uint64_t offset, Buffers buffers);
   Task<Result<>> zero_block(BlockPart part) override;
   Task<Result<>> discard_block(BlockPart part) override;
   Task<Result<Extent>> query_block(BlockPart part) override;

@@ -11,6 +11,8 @@ namespace {
 
 /// So many changed pages are committed even if nobody asks for a flush; they cannot leave memory before.
 constexpr std::size_t kMostDirtyPages = 512;
+/// A new block that is written as a whole starts on its way to the disk in pieces of so many bytes, while the next piece is copied.
+constexpr std::uint64_t kWrittenAtOnce = std::uint64_t{512} * 1024;
 
 }  // namespace
 
@@ -47,8 +49,23 @@ Task<Result<>> VhdxDisk::prepare_change(bool of_data) {
   co_return done;
 }
 
+Task<Result<>> VhdxDisk::write_whole_block(std::uint64_t offset, Buffers buffers) {
+  TaskGroup under_way;
+  Result<> written;
+  const auto length = total_length(buffers);
+  for (std::uint64_t done = 0; written && done < length; done += kWrittenAtOnce) {
+    if (done > 0) {
+      under_way.add(active_->begin_flush(offset + done - kWrittenAtOnce, kWrittenAtOnce));
+    }
+    const auto some = slice(buffers, done, std::min(kWrittenAtOnce, length - done));
+    written = co_await active_->write(offset + done, some);
+  }
+  static_cast<void>(co_await under_way.wait());
+  co_return written;
+}
+
 Task<Result<>> VhdxDisk::write_block(BlockPart part, Buffers buffers) {
-  for (;;) {
+  for (bool is_new = false;; is_new = true) {
     {
       auto held = co_await gate_.share(part.block);
       auto entry = co_await payload_entry(part.block);
@@ -56,7 +73,12 @@ Task<Result<>> VhdxDisk::write_block(BlockPart part, Buffers buffers) {
         co_return std::unexpected(entry.error());
       }
       if (entry->has_place()) {
-        auto written = co_await active_->write(entry->offset + part.within, buffers);
+        Result<> written;
+        if (is_new && is_whole(part)) {
+          written = co_await write_whole_block(entry->offset, buffers);
+        } else {
+          written = co_await active_->write(entry->offset + part.within, buffers);
+        }
         if (written && entry->state == PayloadState::partially_present) {
           written = co_await mark_present(part);
         }

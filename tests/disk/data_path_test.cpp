@@ -9,11 +9,13 @@
 namespace bulkhead::disk {
 namespace {
 
-/// What was done to a file: where in memory its reads went and its writes came from, and how many flushes there were.
+/// What was done to a file: where in memory its reads went and its writes came from, how many flushes there were, and how many bytes
+/// were started on their way to the disk before that.
 struct Traffic {
   std::vector<iovec> read;
   std::vector<iovec> written;
   int flushes = 0;
+  std::uint64_t begun = 0;
 };
 
 class WatchedFile final : public BorrowedFile {
@@ -30,6 +32,10 @@ class WatchedFile final : public BorrowedFile {
   Task<Result<>> flush() override {
     ++traffic_.flushes;
     return BorrowedFile::flush();
+  }
+  Task<Result<>> begin_flush(std::uint64_t offset, std::uint64_t length) override {
+    traffic_.begun += length;
+    return BorrowedFile::begin_flush(offset, length);
   }
 
  private:
@@ -109,6 +115,29 @@ TEST(VhdxLog, ManyNewBlocksCostOneEntryAndOneFlush) {
   ASSERT_TRUE(succeeds(now(disk->flush())));
   EXPECT_EQ(traffic.flushes, 1);
   EXPECT_EQ(traffic.written.size(), 1u);  // the data: no table has changed
+  ASSERT_TRUE(succeeds(now(disk->close())));
+}
+
+/// The disk works while the rest is copied. What is there already may be written again before anybody flushes it, so it stays in memory.
+TEST(VhdxWrite, ANewBlockThatIsWrittenWholeIsOnItsWayToTheDiskBeforeTheFlush) {
+  MemoryStore store;
+  Traffic traffic;
+  auto made = image("disk.vhdx", 64 * kMiB);
+  made.block = 2 * kMiB;
+  ASSERT_TRUE(succeeds(now(create_image(store, made))));
+  store.set_wrap([&](MemoryFile& file) { return std::make_unique<WatchedFile>(file, traffic); });
+  auto disk = open(store, "disk.vhdx", for_writing());
+  const auto bytes = pattern(2 * kMiB, 1);
+  ASSERT_TRUE(succeeds(now(write_bytes(*disk, 4 * kMiB, bytes))));
+  EXPECT_EQ(traffic.begun, 3 * kMiB / 2);  // all but the last piece
+  EXPECT_EQ(of_memory(traffic.written, bytes), bytes.size());
+  std::vector<std::byte> read(bytes.size());
+  ASSERT_TRUE(succeeds(now(read_bytes(*disk, 4 * kMiB, read))));
+  EXPECT_EQ(read, bytes);
+  traffic = Traffic();
+  ASSERT_TRUE(succeeds(now(write_bytes(*disk, 4 * kMiB, bytes))));
+  ASSERT_TRUE(succeeds(now(write_bytes(*disk, 8 * kMiB, std::span(bytes).first(kMiB)))));
+  EXPECT_EQ(traffic.begun, 0u);
   ASSERT_TRUE(succeeds(now(disk->close())));
 }
 

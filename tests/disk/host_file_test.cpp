@@ -32,6 +32,18 @@ TEST_F(HostFileTest, ReadsBackWhatManyRequestsAtOnceWrote) {
   EXPECT_EQ(read.back(), std::byte{0});  // past the end
 }
 
+TEST_F(HostFileTest, WhatIsOnItsWayToTheDiskIsStillThere) {
+  auto file = HostFile::create(*ring_, path("file"));
+  ASSERT_TRUE(succeeds(file));
+  const auto bytes = pattern(kMiB, 1);
+  ASSERT_TRUE(succeeds(wait(write_bytes(**file, 0, bytes))));
+  EXPECT_TRUE(succeeds(wait((*file)->begin_flush(0, kMiB))));
+  EXPECT_TRUE(succeeds(wait((*file)->begin_flush(kMiB, kMiB))));  // nothing is there
+  std::vector<std::byte> read(bytes.size());
+  ASSERT_TRUE(succeeds(wait(read_bytes(**file, 0, read))));
+  EXPECT_EQ(read, bytes);
+}
+
 TEST_F(HostFileTest, KnowsItsHoles) {
   auto file = HostFile::create(*ring_, path("file"));
   ASSERT_TRUE(succeeds(file));

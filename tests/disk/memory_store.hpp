@@ -92,6 +92,9 @@ class MemoryStore final : public ImageStore {
       return file_->write(offset, buffers);
     }
     Task<Result<>> flush() override { return file_->flush(); }
+    Task<Result<>> begin_flush(std::uint64_t offset, std::uint64_t length) override {
+      return file_->begin_flush(offset, length);
+    }
     Task<Result<>> zero(std::uint64_t offset, std::uint64_t length, Zeroing zeroing) override {
       EXPECT_TRUE(writable());
       return file_->zero(offset, length, zeroing);

@@ -42,6 +42,9 @@ class BorrowedFile : public File {
   Task<Result<>> read(std::uint64_t offset, Buffers buffers) override { return file_.read(offset, buffers); }
   Task<Result<>> write(std::uint64_t offset, Buffers buffers) override { return file_.write(offset, buffers); }
   Task<Result<>> flush() override { return file_.flush(); }
+  Task<Result<>> begin_flush(std::uint64_t offset, std::uint64_t length) override {
+    return file_.begin_flush(offset, length);
+  }
   Task<Result<>> zero(std::uint64_t offset, std::uint64_t length, Zeroing zeroing) override {
     return file_.zero(offset, length, zeroing);
   }
