@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "hypervisor/apic/local_apic.hpp"
 
-#include <algorithm>
 #include <bit>
 #include <cstring>
 

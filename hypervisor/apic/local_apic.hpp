@@ -140,7 +140,6 @@ class LocalApic {
   Outcome write_command(std::uint32_t low, std::uint32_t destination);
   Outcome end_of_interrupt();
   void raise_error(std::uint32_t bits);
-  void raise_lvt(unsigned index);
   std::uint8_t processor_priority() const;
   std::uint32_t logical_destination() const;
   static ApicTimerMode timer_mode(std::uint32_t lvt) {

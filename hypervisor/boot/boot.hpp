@@ -11,9 +11,7 @@
 // The code of this folder stays where the loader put it, and its memory goes back to the root.
 #pragma once
 
-#include <array>
 #include <cstdint>
-#include <span>
 
 #include "hypervisor/boot/acpi.hpp"
 #include "hypervisor/boot/information.hpp"

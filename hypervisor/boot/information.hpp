@@ -6,7 +6,6 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
-#include <span>
 
 #include "hypervisor/root/linux_image.hpp"
 #include "hypervisor/root/memory_map.hpp"

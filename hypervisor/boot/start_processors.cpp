@@ -2,7 +2,6 @@
 //
 // Every processor that the firmware names belongs to the hypervisor before the root runs. Each is started with INIT and SIPI, one
 // after the other, and then waits for the root's own SIPI.
-#include <atomic>
 #include <new>
 
 #include "hypervisor/boot/boot.hpp"

@@ -22,10 +22,6 @@ class MemoryPool {
   void add(Frame frame);
   std::optional<Frame> remove();
 
-  /// A frame comes into the pool as one that is in use already, and a frame that is in use leaves it.
-  void add_used() { ++used_; }
-  void remove_used() { --used_; }
-
   std::uint64_t available() const { return available_; }
   std::uint64_t used() const { return used_; }
 

@@ -53,17 +53,7 @@ inline std::uint64_t read_cr2() {
   asm volatile("mov %%cr2, %0" : "=r"(value));
   return value;
 }
-inline std::uint64_t read_cr3() {
-  std::uint64_t value;
-  asm volatile("mov %%cr3, %0" : "=r"(value));
-  return value;
-}
 inline void write_cr3(std::uint64_t value) { asm volatile("mov %0, %%cr3" : : "r"(value) : "memory"); }
-inline std::uint64_t read_cr4() {
-  std::uint64_t value;
-  asm volatile("mov %%cr4, %0" : "=r"(value));
-  return value;
-}
 inline void write_cr4(std::uint64_t value) { asm volatile("mov %0, %%cr4" : : "r"(value) : "memory"); }
 
 inline std::uint64_t read_xcr0() {

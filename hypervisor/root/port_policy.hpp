@@ -4,7 +4,6 @@
 // without it.
 #pragma once
 
-#include <cstddef>
 #include <cstdint>
 #include <span>
 

@@ -22,7 +22,6 @@ inline constexpr std::uint32_t kInterceptHalt = 1u << 24;
 inline constexpr std::uint32_t kInterceptInvlpga = 1u << 26;
 inline constexpr std::uint32_t kInterceptPorts = 1u << 27;
 inline constexpr std::uint32_t kInterceptMsrs = 1u << 28;
-inline constexpr std::uint32_t kInterceptTaskSwitch = 1u << 29;
 inline constexpr std::uint32_t kInterceptFerrFreeze = 1u << 30;
 inline constexpr std::uint32_t kInterceptShutdown = 1u << 31;
 
@@ -34,7 +33,6 @@ inline constexpr std::uint32_t kInterceptVmsave = 1u << 3;
 inline constexpr std::uint32_t kInterceptStgi = 1u << 4;
 inline constexpr std::uint32_t kInterceptClgi = 1u << 5;
 inline constexpr std::uint32_t kInterceptSkinit = 1u << 6;
-inline constexpr std::uint32_t kInterceptIcebp = 1u << 8;
 inline constexpr std::uint32_t kInterceptWbinvd = 1u << 9;
 inline constexpr std::uint32_t kInterceptMonitor = 1u << 10;
 inline constexpr std::uint32_t kInterceptMwait = 1u << 11;
@@ -45,45 +43,31 @@ inline constexpr std::uint32_t kInterceptRdpru = 1u << 14;
 /// EFER.SVME: set in every guest's EFER, and not shown to it.
 inline constexpr std::uint64_t kEferSvm = 1u << 12;
 
-/// Appendix C.
+/// Those of appendix C that something is made of.
 enum class ExitCode : std::uint64_t {
-  WriteCr0 = 0x10,
   ReadDr0 = 0x20,
   WriteDr15 = 0x3f,
   Exception0 = 0x40,
-  DebugException = 0x41,
   Exception31 = 0x5f,
   Intr = 0x60,
   Nmi = 0x61,
-  Smi = 0x62,
   Init = 0x63,
   VirtualInterrupt = 0x64,
-  Rdpmc = 0x6f,
   Cpuid = 0x72,
   Iret = 0x74,
   Invd = 0x76,
   Pause = 0x77,
   Halt = 0x78,
-  Invlpga = 0x7a,
   Port = 0x7b,
   Msr = 0x7c,
-  TaskSwitch = 0x7d,
   FerrFreeze = 0x7e,
   Shutdown = 0x7f,
-  Vmrun = 0x80,
   Vmmcall = 0x81,
-  Vmload = 0x82,
-  Vmsave = 0x83,
-  Stgi = 0x84,
-  Clgi = 0x85,
-  Skinit = 0x86,
-  Icebp = 0x88,
   Wbinvd = 0x89,
   Monitor = 0x8a,
   Mwait = 0x8b,
   MwaitArmed = 0x8c,
   Xsetbv = 0x8d,
-  Rdpru = 0x8e,
   NestedPageFault = 0x400,
   InvalidIn32Bits = 0xffffffff,  // as QEMU's emulation writes it
   Invalid = 0xffffffffffffffff,
