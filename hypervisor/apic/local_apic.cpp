@@ -191,40 +191,27 @@ LocalApic::Outcome LocalApic::end_of_interrupt() {
 }
 
 LocalApic::Outcome LocalApic::write_command(std::uint32_t low, std::uint32_t destination) {
-  enum class Shorthand { None, Self, All, AllButSelf };
   command_low_ = low;
-  const auto shorthand = static_cast<Shorthand>(low >> 18 & 3);
-  hypervisor::InterruptRequest request{.mode = static_cast<DeliveryMode>(low >> 8 & 7),
-                                       .vector = static_cast<std::uint8_t>(low),
-                                       .level = false,  // the trigger mode matters only for INIT
-                                       .kind = low & 1 << 11 ? Destination::Logical : Destination::Physical,
-                                       .destination = destination,
-                                       .wide = is_x2apic()};
+  const auto request = hypervisor::InterruptRequest::from_command(low, destination, is_x2apic());
   if (request.mode == DeliveryMode::Fixed || request.mode == DeliveryMode::LowestPriority) {
     if (request.vector < 16) {
       raise_error(kSendIllegalVector);
       return {};
     }
-    if (shorthand == Shorthand::Self) {
+    if (request.kind == Destination::Self) {
       accept(request.vector, false);
       return {};
     }
-  } else if (shorthand == Shorthand::Self || shorthand == Shorthand::All) {
+  } else if (request.kind == Destination::Self || request.kind == Destination::All) {
     return {};  // not a valid combination
   }
-  const bool deassert = (low & (1 << 14 | 1 << 15)) == 1 << 15;
+  if (is_init_deassert(low)) return {};  // only synchronises arbitration ids, of which there are none
   switch (request.mode) {
-    case DeliveryMode::Init:
-      if (deassert) return {};  // only synchronises arbitration ids, of which there are none
-      break;
+    case DeliveryMode::Reserved:
     case DeliveryMode::Smi:
     case DeliveryMode::ExtInt: return {};  // there is no SMM, and ExtINT comes from the PIC only
-    default: break;
+    default: return {.send = request};
   }
-  if (static_cast<unsigned>(request.mode) == 3) return {};  // reserved
-  if (shorthand == Shorthand::All) request.kind = Destination::All;
-  if (shorthand == Shorthand::AllButSelf) request.kind = Destination::AllButSender;
-  return {.send = request};
 }
 
 LocalApic::Outcome LocalApic::set_command(std::uint64_t value) {

@@ -335,9 +335,9 @@ std::uint64_t Partition::deliver(const InterruptRequest& request, std::uint32_t 
   std::uint64_t woken = 0;
   for (std::uint32_t index = first; index <= last; ++index) {
     VirtualProcessor* vp = guarded->vps[index];
-    if (!vp || (request.kind == Destination::AllButSender && index == sender)) continue;
+    if (!vp) continue;
     const ApicAddress address = vp->apic_address();
-    if (!address.matches(request) || (request.mode == DeliveryMode::Fixed && !address.accepting)) continue;
+    if (!address.matches(request, sender) || (request.mode == DeliveryMode::Fixed && !address.accepting)) continue;
     if (vp->mailbox().post(request)) woken |= tell(*vp);
   }
   return woken;

@@ -2,20 +2,20 @@
 //
 // The root's local APIC is the real one. Its page is read-only for the root, so that each write comes here; all but the
 // interrupt commands that concern the hypervisor go on to the hardware.
+#include "hypervisor/apic/interrupt_request.hpp"
 #include "hypervisor/decode/instruction.hpp"
 #include "hypervisor/machine.hpp"
 #include "hypervisor/processor/console.hpp"
 #include "hypervisor/processor/local_apic.hpp"
 #include "hypervisor/processor/privileged.hpp"
-#include "hypervisor/root/interrupt_command.hpp"
 #include "hypervisor/root/root_partition.hpp"
 
 namespace bulkhead::hypervisor::root {
 namespace {
 
-void tell(LogicalProcessor& target, const InterruptCommand& command, const LogicalProcessor& self) {
+void tell(LogicalProcessor& target, const InterruptRequest& request, const LogicalProcessor& self) {
   const bool to_self = &target == &self;
-  switch (command.mode()) {
+  switch (request.mode) {
     case DeliveryMode::Nmi:
       if (to_self) {
         target.root_nmi = true;
@@ -26,8 +26,8 @@ void tell(LogicalProcessor& target, const InterruptCommand& command, const Logic
     case DeliveryMode::Init:
       if (target.startup.send_init() && !to_self) processors::signal(target, kSignalStartup);
       return;
-    case DeliveryMode::Startup:
-      if (target.startup.send_sipi(command.vector()) && !to_self) processors::signal(target, kSignalStartup);
+    case DeliveryMode::StartUp:
+      if (target.startup.send_sipi(request.vector) && !to_self) processors::signal(target, kSignalStartup);
       return;
     default: return;
   }
@@ -48,8 +48,8 @@ void write_register(LogicalProcessor& processor, std::uint32_t offset, std::uint
 }  // namespace
 
 void send_interrupt_command(LogicalProcessor& processor, std::uint32_t low, std::uint32_t destination, bool x2apic) {
-  const InterruptCommand command{low, destination, x2apic};
-  if (command.is_for_hardware()) {
+  const InterruptRequest request = InterruptRequest::from_command(low, destination, x2apic);
+  if (is_for_hardware(request.mode)) {
     if (x2apic) {
       privileged::try_write_msr(0x830, (std::uint64_t{destination} << 32) | low);
     } else {
@@ -57,11 +57,14 @@ void send_interrupt_command(LogicalProcessor& processor, std::uint32_t low, std:
     }
     return;
   }
-  if (command.is_init_deassert()) return;
+  if (is_init_deassert(low)) return;
   for (std::uint32_t index = 0; index < processors::count; ++index) {
     LogicalProcessor& target = *processors::all[index];
-    const ApicAddress address{target.apic_id, target.logical_destination, target.destination_format};
-    if (addresses(command, address, processor.apic_id)) tell(target, command, processor);
+    const ApicAddress address{.id = target.apic_id,
+                              .x2apic = x2apic,
+                              .cluster_model = target.destination_format >> 28 != 0xf,
+                              .logical_id = static_cast<std::uint8_t>(target.logical_destination >> 24)};
+    if (address.matches(request, processor.apic_id)) tell(target, request, processor);
   }
 }
 

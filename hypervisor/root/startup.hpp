@@ -11,7 +11,14 @@
 #include <atomic>
 #include <cstdint>
 
+#include "hypervisor/apic/interrupt_request.hpp"
+
 namespace bulkhead::hypervisor::root {
+
+/// INIT, startup and NMI concern the hypervisor; everything else goes to the hardware as it is.
+constexpr bool is_for_hardware(DeliveryMode mode) {
+  return mode != DeliveryMode::Nmi && mode != DeliveryMode::Init && mode != DeliveryMode::StartUp;
+}
 
 class StartupState {
  public:

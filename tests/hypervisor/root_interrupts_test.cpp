@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <gtest/gtest.h>
 
-#include "hypervisor/root/interrupt_command.hpp"
 #include "hypervisor/root/startup.hpp"
 
 namespace bulkhead::hypervisor::root {
@@ -9,57 +8,62 @@ namespace {
 
 using Phase = StartupState::Phase;
 
-InterruptCommand xapic(std::uint32_t low, std::uint8_t destination) { return {low, destination, false}; }
-ApicAddress flat(std::uint32_t id) { return {id, 1u << (24 + id), 0xffffffff}; }
+InterruptRequest xapic(std::uint32_t low, std::uint8_t destination) {
+  return InterruptRequest::from_command(low, destination, false);
+}
+InterruptRequest x2apic(std::uint32_t low, std::uint32_t destination) {
+  return InterruptRequest::from_command(low, destination, true);
+}
+ApicAddress flat(std::uint32_t id) { return {.id = id, .logical_id = static_cast<std::uint8_t>(1u << id)}; }
 
 TEST(InterruptCommand, OnlyInitStartupAndNmiConcernTheHypervisor) {
-  EXPECT_TRUE(xapic(0x000000fd, 1).is_for_hardware());
-  EXPECT_TRUE(xapic(0x000001fd, 1).is_for_hardware());
-  EXPECT_FALSE(xapic(0x00000400, 1).is_for_hardware());
-  EXPECT_FALSE(xapic(0x0000c500, 1).is_for_hardware());
-  EXPECT_FALSE(xapic(0x00000699, 1).is_for_hardware());
+  EXPECT_TRUE(is_for_hardware(xapic(0x000000fd, 1).mode));
+  EXPECT_TRUE(is_for_hardware(xapic(0x000001fd, 1).mode));
+  EXPECT_FALSE(is_for_hardware(xapic(0x00000400, 1).mode));
+  EXPECT_FALSE(is_for_hardware(xapic(0x0000c500, 1).mode));
+  EXPECT_FALSE(is_for_hardware(xapic(0x00000699, 1).mode));
 }
 
 TEST(InterruptCommand, InitDeassertIsToldFromInit) {
-  EXPECT_FALSE(xapic(0x0000c500, 1).is_init_deassert());
-  EXPECT_TRUE(xapic(0x00008500, 1).is_init_deassert());
+  EXPECT_FALSE(is_init_deassert(0x0000c500));
+  EXPECT_TRUE(is_init_deassert(0x00008500));
 }
 
 TEST(InterruptCommand, PhysicalDestinationIsOneProcessorOrAll) {
-  EXPECT_TRUE(addresses(xapic(0x400, 1), flat(1), 0));
-  EXPECT_FALSE(addresses(xapic(0x400, 1), flat(2), 0));
-  EXPECT_TRUE(addresses(xapic(0x400, 0xff), flat(2), 0));
+  EXPECT_TRUE(flat(1).matches(xapic(0x400, 1), 0));
+  EXPECT_FALSE(flat(2).matches(xapic(0x400, 1), 0));
+  EXPECT_TRUE(flat(2).matches(xapic(0x400, 0xff), 0));
 }
 
 TEST(InterruptCommand, ShorthandsWinOverTheDestination) {
   constexpr std::uint32_t kSelf = 1u << 18, kAll = 2u << 18, kOthers = 3u << 18;
-  EXPECT_TRUE(addresses(xapic(0x400 | kSelf, 3), flat(0), 0));
-  EXPECT_FALSE(addresses(xapic(0x400 | kSelf, 3), flat(3), 0));
-  EXPECT_TRUE(addresses(xapic(0x400 | kAll, 3), flat(0), 0));
-  EXPECT_FALSE(addresses(xapic(0x400 | kOthers, 0), flat(0), 0));
-  EXPECT_TRUE(addresses(xapic(0x400 | kOthers, 0), flat(1), 0));
+  EXPECT_TRUE(flat(0).matches(xapic(0x400 | kSelf, 3), 0));
+  EXPECT_FALSE(flat(3).matches(xapic(0x400 | kSelf, 3), 0));
+  EXPECT_TRUE(flat(0).matches(xapic(0x400 | kAll, 3), 0));
+  EXPECT_FALSE(flat(0).matches(xapic(0x400 | kOthers, 0), 0));
+  EXPECT_TRUE(flat(1).matches(xapic(0x400 | kOthers, 0), 0));
 }
 
 TEST(InterruptCommand, FlatLogicalDestinationIsASetOfProcessors) {
-  const InterruptCommand command = xapic(0xc00, 0b101);
-  EXPECT_TRUE(addresses(command, flat(0), 1));
-  EXPECT_FALSE(addresses(command, flat(1), 1));
-  EXPECT_TRUE(addresses(command, flat(2), 1));
+  const InterruptRequest request = xapic(0xc00, 0b101);
+  EXPECT_TRUE(flat(0).matches(request, 1));
+  EXPECT_FALSE(flat(1).matches(request, 1));
+  EXPECT_TRUE(flat(2).matches(request, 1));
 }
 
 TEST(InterruptCommand, ClusterLogicalDestinationNeedsTheSameCluster) {
-  const ApicAddress cluster2{9, 0x24000000, 0x0fffffff};
-  EXPECT_TRUE(addresses(xapic(0xc00, 0x24), cluster2, 0));
-  EXPECT_FALSE(addresses(xapic(0xc00, 0x14), cluster2, 0));
-  EXPECT_FALSE(addresses(xapic(0xc00, 0x22), cluster2, 0));
+  const ApicAddress cluster2{.id = 9, .cluster_model = true, .logical_id = 0x24};
+  EXPECT_TRUE(cluster2.matches(xapic(0xc00, 0x24), 0));
+  EXPECT_FALSE(cluster2.matches(xapic(0xc00, 0x14), 0));
+  EXPECT_FALSE(cluster2.matches(xapic(0xc00, 0x22), 0));
 }
 
 TEST(InterruptCommand, X2ApicLogicalDestinationComesFromTheId) {
-  const ApicAddress target{0x23, 0, 0};
-  EXPECT_TRUE(addresses({0xc00, 0x00020008, true}, target, 0));
-  EXPECT_FALSE(addresses({0xc00, 0x00010008, true}, target, 0));
-  EXPECT_TRUE(addresses({0x400, 0xffffffff, true}, target, 0));
-  EXPECT_FALSE(addresses({0x400, 0xff, true}, target, 0));
+  const ApicAddress target{.id = 0x23, .x2apic = true};
+  EXPECT_TRUE(target.matches(x2apic(0xc00, 0x00020008), 0));
+  EXPECT_FALSE(target.matches(x2apic(0xc00, 0x00010008), 0));
+  EXPECT_TRUE(target.matches(x2apic(0x400, 0xffffffff), 0));
+  EXPECT_FALSE(target.matches(x2apic(0x400, 0xff), 0));
 }
 
 TEST(StartupState, InitThenSipiStartsAtTheVector) {
