@@ -39,7 +39,7 @@ void build_root_table() {
     if (!table->map(page, Frame{page}, PageSize::k1GiB, {}, boot.reserve))
       fail("cannot build the root's second-level table");
   }
-  const std::uint64_t apic_page = local_apic::kAddress / kPageSize;
+  const std::uint64_t apic_page = kApicBaseAddress / kPageSize;
   replace(*table, apic_page, Frame{apic_page}, PageSize::k2MiB);
   for (std::uint64_t index = 0; index < boot.frame_count; ++index)
     replace(*table, boot.base.number + index, boot.zero_frame, PageSize::k4KiB);

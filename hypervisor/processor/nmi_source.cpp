@@ -31,7 +31,7 @@ constexpr std::uint64_t kNotOverflowed = std::uint64_t{1} << 47;  // a counter s
 
 bool is_counter_overflowed() {
   constexpr std::uint32_t kMasked = 1u << 16, kDeliveryMode = 7u << 8, kNmi = 4u << 8;
-  if ((local_apic::read(local_apic::kPerformanceVector) & (kMasked | kDeliveryMode)) != kNmi) return false;
+  if ((local_apic::read(local_apic::Register::LvtPerformance) & (kMasked | kDeliveryMode)) != kNmi) return false;
   const bool six = machine::host_cpuid(0x80000001, 0).ecx & (1u << 23);
   const Counters& counters = six ? kSixCounters : kFourCounters;
   for (unsigned index = 0; index < counters.count; ++index) {

@@ -35,8 +35,10 @@ Leaving leaving;
 void prepare(LogicalProcessor& processor) {
   initialize_current();
   processor.root = create_root_hardware(processor, {common.root_table, 0});
-  processor.logical_destination = local_apic::is_x2apic() ? 0 : local_apic::read(local_apic::kLogicalDestination);
-  processor.destination_format = local_apic::is_x2apic() ? 0 : local_apic::read(local_apic::kDestinationFormat);
+  processor.logical_destination =
+      local_apic::is_x2apic() ? 0 : local_apic::read(local_apic::Register::LogicalDestination);
+  processor.destination_format =
+      local_apic::is_x2apic() ? 0 : local_apic::read(local_apic::Register::DestinationFormat);
 }
 
 void enter(LogicalProcessor& processor) {

@@ -13,6 +13,8 @@
 namespace bulkhead::hypervisor::root {
 namespace {
 
+using local_apic::Register;
+
 void tell(LogicalProcessor& target, const InterruptRequest& request, const LogicalProcessor& self) {
   const bool to_self = &target == &self;
   switch (request.mode) {
@@ -33,16 +35,16 @@ void tell(LogicalProcessor& target, const InterruptRequest& request, const Logic
   }
 }
 
-void write_register(LogicalProcessor& processor, std::uint32_t offset, std::uint32_t value) {
-  switch (offset) {
-    case local_apic::kInterruptCommandLow:
-      send_interrupt_command(processor, value, local_apic::read(local_apic::kInterruptCommandHigh) >> 24, false);
+void write_register(LogicalProcessor& processor, Register name, std::uint32_t value) {
+  switch (name) {
+    case Register::CommandLow:
+      send_interrupt_command(processor, value, local_apic::read(Register::CommandHigh) >> 24, false);
       return;
-    case local_apic::kLogicalDestination: processor.logical_destination = value; break;
-    case local_apic::kDestinationFormat: processor.destination_format = value; break;
+    case Register::LogicalDestination: processor.logical_destination = value; break;
+    case Register::DestinationFormat: processor.destination_format = value; break;
     default: break;
   }
-  local_apic::write(offset, value);
+  local_apic::write(name, value);
 }
 
 }  // namespace
@@ -53,7 +55,7 @@ void send_interrupt_command(LogicalProcessor& processor, std::uint32_t low, std:
     if (x2apic) {
       privileged::try_write_msr(0x830, (std::uint64_t{destination} << 32) | low);
     } else {
-      local_apic::write(local_apic::kInterruptCommandLow, low);
+      local_apic::write(Register::CommandLow, low);
     }
     return;
   }
@@ -84,10 +86,11 @@ void handle_apic_write(LogicalProcessor& processor, VpHardware& root, std::uint6
     inject_general_protection(root);
     return;
   }
+  const auto name = static_cast<Register>(offset / 16);
   const auto value =
       static_cast<std::uint32_t>(decoded->has_immediate ? decoded->immediate : root.general[decoded->register_index]);
-  if (decoded->operation == Operation::Exchange) root.general[decoded->register_index] = local_apic::read(offset);
-  write_register(processor, offset, value);
+  if (decoded->operation == Operation::Exchange) root.general[decoded->register_index] = local_apic::read(name);
+  write_register(processor, name, value);
   root.rip += decoded->length;
   root.interrupt_shadow = false;
 }

@@ -115,7 +115,7 @@ void handle_port(VpHardware& root, const Exit& exit) {
 
 void handle_memory(LogicalProcessor& processor, VpHardware& root, const Exit& exit) {
   const MemoryAccess access = exit.memory;
-  if (access.write && !access.during_walk && access.gpa / kPageSize == local_apic::kAddress / kPageSize) {
+  if (access.write && !access.during_walk && access.gpa / kPageSize == kApicBaseAddress / kPageSize) {
     handle_apic_write(processor, root, access.gpa);
     return;
   }
