@@ -1,22 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "hypervisor/boot/acpi.hpp"
 
-#include <cstring>
 #include <string_view>
 
-#include "hypervisor/boot/layout.h"
+#include "hypervisor/boot/boot.hpp"
 
 namespace bulkhead::hypervisor::boot {
 namespace {
-
-std::byte* at(std::uint64_t address) { return reinterpret_cast<std::byte*>(BULKHEAD_DIRECT_MAP + address); }
-
-template <typename T>
-T read(const std::byte* from) {
-  T value;
-  std::memcpy(&value, from, sizeof value);
-  return value;
-}
 
 std::uint8_t sum(const std::byte* bytes, std::size_t size) {
   std::uint8_t total = 0;
@@ -66,8 +56,8 @@ void read_processors(const std::byte* madt, AcpiFacts& facts) {
       id = read<std::uint32_t>(entry + 4);
       enabled = read<std::uint32_t>(entry + 8) & 1;
     }
-    if (enabled && facts.processor_count == kMaximumProcessors) facts.too_many_processors = true;
-    if (enabled && facts.processor_count < kMaximumProcessors) facts.apic_ids[facts.processor_count++] = id;
+    if (enabled && facts.processor_count == processors::kMaximum) facts.too_many_processors = true;
+    if (enabled && facts.processor_count < processors::kMaximum) facts.apic_ids[facts.processor_count++] = id;
     offset += size;
   }
 }
@@ -84,12 +74,12 @@ void hide_sleep3_in(std::byte* table, AcpiFacts& facts) {
     std::byte* name = table + offset;
     if (std::memcmp(name, "\x08_S3_\x12", 6) != 0) continue;
     std::size_t element = offset + 8;
-    for (std::uint8_t& type : facts.sleep3_type) {
+    for (std::uint8_t& type : facts.sleep.sleep3_type) {
       if (element + 1 >= size) break;
       const auto code = read<std::uint8_t>(table + element++);
       type = code == 0x0a ? read<std::uint8_t>(table + element++) : code;
     }
-    facts.has_sleep3 = true;
+    facts.sleep.has_sleep3 = true;
     name[1] = std::byte{'X'};
     table[9] = std::byte(static_cast<std::uint8_t>(static_cast<std::uint8_t>(table[9]) - sum(table, size)));
   }
@@ -109,8 +99,8 @@ AcpiFacts read_acpi(std::uint64_t rsdp) {
   for_each_table(facts.rsdp, [&](const std::byte* table) {
     if (is(table, "APIC")) read_processors(table, facts);
     if (is(table, "FACP")) {
-      facts.pm1_control_port[0] = static_cast<std::uint16_t>(read<std::uint32_t>(table + 64));
-      facts.pm1_control_port[1] = static_cast<std::uint16_t>(read<std::uint32_t>(table + 68));
+      facts.sleep.port[0] = static_cast<std::uint16_t>(read<std::uint32_t>(table + 64));
+      facts.sleep.port[1] = static_cast<std::uint16_t>(read<std::uint32_t>(table + 68));
       facts.pm_timer_port = static_cast<std::uint16_t>(read<std::uint32_t>(table + 76));
     }
   });

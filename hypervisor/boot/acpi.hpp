@@ -7,20 +7,19 @@
 #include <cstddef>
 #include <cstdint>
 
-namespace bulkhead::hypervisor::boot {
+#include "hypervisor/processor/logical_processor.hpp"
+#include "hypervisor/root/port_policy.hpp"
 
-inline constexpr std::size_t kMaximumProcessors = 64;
+namespace bulkhead::hypervisor::boot {
 
 /// ACPI specification, "Fixed ACPI Description Table" and "Multiple APIC Description Table".
 struct AcpiFacts {
   std::uint64_t rsdp = 0;  // physical; 0: not found
-  std::array<std::uint32_t, kMaximumProcessors> apic_ids{};
+  std::array<std::uint32_t, processors::kMaximum> apic_ids{};
   std::size_t processor_count = 0;
-  bool too_many_processors = false;
-  std::uint16_t pm1_control_port[2] = {};  // a and b; 0: none
+  bool too_many_processors = false;  // more than the hypervisor can own
   std::uint16_t pm_timer_port = 0;
-  bool has_sleep3 = false;
-  std::uint8_t sleep3_type[2] = {};  // SLP_TYPa, SLP_TYPb of _S3_
+  root::SleepControl sleep;
 };
 
 /// Looks at the tables from `rsdp` on; 0: searches it where a BIOS puts it.

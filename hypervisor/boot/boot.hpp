@@ -12,9 +12,11 @@
 #pragma once
 
 #include <cstdint>
+#include <cstring>
 
 #include "hypervisor/boot/acpi.hpp"
 #include "hypervisor/boot/information.hpp"
+#include "hypervisor/boot/layout.h"
 #include "hypervisor/boot/reserve.hpp"
 #include "hypervisor/hypervisor.hpp"
 #include "hypervisor/processor/logical_processor.hpp"
@@ -37,6 +39,15 @@ struct Boot {
   Frame zero_frame;
 };
 extern Boot boot;
+
+/// The machine's memory, and what is in it there, aligned or not.
+inline std::byte* at(std::uint64_t address) { return reinterpret_cast<std::byte*>(BULKHEAD_DIRECT_MAP + address); }
+template <typename T>
+T read(const std::byte* from) {
+  T value;
+  std::memcpy(&value, from, sizeof value);
+  return value;
+}
 
 /// Prints why, and stops: there is nothing to go back to.
 [[noreturn]] void fail(const char* why);

@@ -17,8 +17,6 @@ namespace {
 constexpr std::uint64_t kOneMiB = 0x100000;
 constexpr std::uint64_t kRsdpOffset = 64;  // in low page 2
 
-std::byte* at(std::uint64_t address) { return machine::frame_pointer(Frame{0}) + address; }
-
 bool overlap(std::uint64_t first, std::uint64_t first_size, std::uint64_t second, std::uint64_t second_size) {
   return first < second + second_size && second < first + first_size;
 }

@@ -2,7 +2,6 @@
 #include <algorithm>
 
 #include "hypervisor/boot/boot.hpp"
-#include "hypervisor/boot/layout.h"
 #include "hypervisor/memory/page_table.hpp"
 #include "hypervisor/processor/console.hpp"
 #include "hypervisor/processor/privileged.hpp"
@@ -33,16 +32,9 @@ void check_processor() {
 void read_firmware() {
   boot.acpi = read_acpi(boot.information.rsdp);
   if (boot.acpi.rsdp == 0) fail("no ACPI tables");
-  if (boot.acpi.too_many_processors || boot.acpi.processor_count > processors::kMaximum) {
-    fail("the machine has more processors than the hypervisor can own");
-  }
+  if (boot.acpi.too_many_processors) fail("the machine has more processors than the hypervisor can own");
   hide_sleep3(boot.acpi);
-  root::SleepControl& sleep = root::root_machine.sleep;
-  sleep.has_sleep3 = boot.acpi.has_sleep3;
-  for (unsigned index = 0; index < 2; ++index) {
-    sleep.port[index] = boot.acpi.pm1_control_port[index];
-    sleep.sleep3_type[index] = boot.acpi.sleep3_type[index];
-  }
+  root::root_machine.sleep = boot.acpi.sleep;
   processors::common.tsc_frequency = measure_tsc(boot.acpi.pm_timer_port);
 }
 

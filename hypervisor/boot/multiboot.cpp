@@ -2,25 +2,14 @@
 //
 // Multiboot Specification 0.6.96 section 3.3 and Multiboot2 Specification 2.0 section 3.6, "Boot information format".
 #include <algorithm>
-#include <cstring>
 
-#include "hypervisor/boot/information.hpp"
-#include "hypervisor/boot/layout.h"
+#include "hypervisor/boot/boot.hpp"
 
 namespace bulkhead::hypervisor::boot {
 namespace {
 
 constexpr std::uint32_t kMagic1 = 0x2badb002;
 constexpr std::uint32_t kMagic2 = 0x36d76289;
-
-const std::byte* at(std::uint64_t address) { return reinterpret_cast<const std::byte*>(BULKHEAD_DIRECT_MAP + address); }
-
-template <typename T>
-T read(const std::byte* from) {
-  T value;
-  std::memcpy(&value, from, sizeof value);
-  return value;
-}
 
 /// Copies the words of a module's string. False if there are too many.
 bool copy_command_line(const char* text, std::size_t limit, std::array<char, kCommandLineSize>& line) {
@@ -42,6 +31,12 @@ const char* too_many_ranges = "the memory map has too many ranges";
 const char* long_command_line = "the kernel's command line is longer than 2047 characters";
 const char* no_kernel = "no kernel: the first module must be a Linux bzImage";
 
+/// An entry of either version's memory map, from its base on. False if there are too many.
+bool add_memory(const std::byte* entry, root::MemoryMap& memory) {
+  return memory.add(
+      {read<std::uint64_t>(entry), read<std::uint64_t>(entry + 8), root::MemoryType{read<std::uint32_t>(entry + 16)}});
+}
+
 const char* read_multiboot1(const std::byte* info, Information& information) {
   const auto flags = read<std::uint32_t>(info);
   if (!(flags & (1u << 6))) return "the loader gives no memory map";
@@ -50,9 +45,7 @@ const char* read_multiboot1(const std::byte* info, Information& information) {
   const std::byte* entry = at(read<std::uint32_t>(info + 48));
   const std::byte* end = entry + read<std::uint32_t>(info + 44);
   while (entry < end) {
-    const root::MemoryRange range{read<std::uint64_t>(entry + 4), read<std::uint64_t>(entry + 12),
-                                  root::MemoryType{read<std::uint32_t>(entry + 20)}};
-    if (!information.memory.add(range)) return too_many_ranges;
+    if (!add_memory(entry + 4, information.memory)) return too_many_ranges;
     entry += read<std::uint32_t>(entry) + 4;
   }
 
@@ -71,10 +64,7 @@ const char* read_memory_map2(const std::byte* tag, std::uint32_t size, Informati
   const auto entry_size = read<std::uint32_t>(tag + 8);
   if (entry_size < 24) return "the loader's memory map has a wrong entry size";
   for (std::uint32_t offset = 16; offset + entry_size <= size; offset += entry_size) {
-    const std::byte* entry = tag + offset;
-    const root::MemoryRange range{read<std::uint64_t>(entry), read<std::uint64_t>(entry + 8),
-                                  root::MemoryType{read<std::uint32_t>(entry + 16)}};
-    if (!information.memory.add(range)) return too_many_ranges;
+    if (!add_memory(tag + offset, information.memory)) return too_many_ranges;
   }
   return nullptr;
 }

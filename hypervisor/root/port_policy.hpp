@@ -11,8 +11,8 @@ namespace bulkhead::hypervisor::root {
 
 /// ACPI's PM1 control registers, and the sleep type of S3 for each.
 struct SleepControl {
-  std::uint16_t port[2] = {};  // 0: none
-  std::uint8_t sleep3_type[2] = {};
+  std::uint16_t port[2] = {};        // a and b; 0: none
+  std::uint8_t sleep3_type[2] = {};  // SLP_TYPa, SLP_TYPb of _S3_
   bool has_sleep3 = false;
 
   /// Which register `port` belongs to, or -1.
