@@ -7,7 +7,7 @@
 #include "hypervisor/boot/boot.hpp"
 #include "hypervisor/boot/layout.h"
 #include "hypervisor/memory/page_table.hpp"
-#include "hypervisor/processor/privileged.hpp"
+#include "hypervisor/processor/start.hpp"
 
 namespace bulkhead::hypervisor::boot {
 namespace {
@@ -57,7 +57,7 @@ void move_to_reserve() {
     const std::uint64_t offset = page - page_of(image_start);
     map(*table, page, offset < image_pages ? image + offset : loaded + offset, PageSize::k4KiB, rights_of(page));
   }
-  boot.host_table = table->root();
+  processors::common.host_table = table->root();
 
   // Nothing may be written to the image between the copy and the switch. The stack is in this folder's part, which stays.
   void* to = machine::frame_pointer(image);
@@ -65,7 +65,7 @@ void move_to_reserve() {
   std::uint64_t size = image_pages * kPageSize;
   asm volatile("rep movsb; mov %[table], %%cr3"
                : "+D"(to), "+S"(from), "+c"(size)
-               : [table] "r"(boot.host_table.address())
+               : [table] "r"(processors::common.host_table.address())
                : "memory");
 }
 

@@ -34,8 +34,6 @@ struct Boot {
   Frame base;  // of the hypervisor's memory
   std::uint64_t frame_count = 0;
   Reserve reserve;
-  Frame host_table;
-  Frame root_table;
   Frame zero_frame;
 };
 extern Boot boot;

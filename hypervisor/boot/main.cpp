@@ -89,7 +89,7 @@ void start_partitions(const Bookkeeping& bookkeeping) {
   std::byte* const kept = machine::frame_pointer(take(bookkeeping.pages()));
   root::root_machine.ram = list_ram(reinterpret_cast<FrameRange*>(kept + bookkeeping.ranges_offset()));
   const Frame reserve[2] = {take(), take()};
-  start({boot.root_table,
+  start({processors::common.root_table,
          boot.zero_frame,
          {reserve[0], reserve[1]},
          root::root_machine.ram,
@@ -123,10 +123,8 @@ extern "C" [[noreturn]] void boot_main(std::uint32_t magic, std::uint32_t addres
   choose_place(bookkeeping);
   move_to_reserve();
 
-  processors::common.host_table = boot.host_table;
   build_permission_maps();
   build_root_table();
-  processors::common.root_table = boot.root_table;
   create_processors();
   start_partitions(bookkeeping);
 

@@ -9,6 +9,7 @@
 #include "hypervisor/boot/boot.hpp"
 #include "hypervisor/memory/page_table.hpp"
 #include "hypervisor/processor/local_apic.hpp"
+#include "hypervisor/processor/start.hpp"
 #include "hypervisor/root/msr_policy.hpp"
 #include "hypervisor/root/port_policy.hpp"
 #include "hypervisor/root/root_partition.hpp"
@@ -43,8 +44,7 @@ void build_root_table() {
   replace(*table, apic_page, Frame{apic_page}, PageSize::k2MiB);
   for (std::uint64_t index = 0; index < boot.frame_count; ++index)
     replace(*table, boot.base.number + index, boot.zero_frame, PageSize::k4KiB);
-  boot.root_table = table->root();
-  root::root_machine.table = boot.root_table;
+  processors::common.root_table = table->root();
 }
 
 // Much of these maps is all zeros or all ones, so they overlap. Of a port map's third page SVM reads three bits, for

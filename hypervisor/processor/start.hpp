@@ -11,8 +11,8 @@ namespace bulkhead::hypervisor::processors {
 
 /// The same for all processors; set before the first one starts.
 struct Common {
-  Frame host_table;
-  Frame root_table;
+  Frame host_table;  // the hypervisor's own page table
+  Frame root_table;  // the root's second-level table
   std::uint64_t tsc_frequency;
 };
 extern Common common;

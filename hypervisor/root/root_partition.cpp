@@ -10,6 +10,7 @@
 #include "hypervisor/processor/console.hpp"
 #include "hypervisor/processor/local_apic.hpp"
 #include "hypervisor/processor/privileged.hpp"
+#include "hypervisor/processor/start.hpp"
 #include "hypervisor/root/cpuid_policy.hpp"
 
 namespace bulkhead::hypervisor::root {
@@ -178,7 +179,7 @@ void inject_general_protection(VpHardware& root) {
 
 FetchedInstruction fetch(const VpHardware& root) {
   const ExecutionMode mode = root.mode();
-  const PageTable<NestedFormat> table(root_machine.table);
+  const PageTable<NestedFormat> table(processors::common.root_table);
   const auto page_at = [&](GuestPage page) -> const std::byte* {
     const auto is_ram = [&](const FrameRange& range) { return page.number - range.first.number < range.count; };
     if (!std::ranges::any_of(root_machine.ram, is_ram)) return nullptr;

@@ -22,7 +22,6 @@ namespace bulkhead::hypervisor::root {
 struct Machine {
   SleepControl sleep;
   std::span<const FrameRange> ram;
-  Frame table;  // the root's second-level table
 };
 extern Machine root_machine;
 
