@@ -7,13 +7,13 @@
 
 namespace bulkhead::hypervisor {
 
-void MemoryPool::push(Frame frame) {
+void MemoryPool::add(Frame frame) {
   std::memcpy(machine::frame_pointer(frame), &first_, sizeof first_);
   first_ = frame;
   ++available_;
 }
 
-std::optional<Frame> MemoryPool::pop() {
+std::optional<Frame> MemoryPool::remove() {
   if (available_ == 0) return std::nullopt;
   const Frame frame = first_;
   std::byte* bytes = machine::frame_pointer(frame);
@@ -24,18 +24,14 @@ std::optional<Frame> MemoryPool::pop() {
 }
 
 std::optional<Frame> MemoryPool::allocate() {
-  const std::optional<Frame> frame = pop();
+  const std::optional<Frame> frame = remove();
   if (frame) ++used_;
   return frame;
 }
 
 void MemoryPool::free(Frame frame) {
-  push(frame);
+  add(frame);
   --used_;
 }
-
-void MemoryPool::add(Frame frame) { push(frame); }
-
-std::optional<Frame> MemoryPool::remove() { return pop(); }
 
 }  // namespace bulkhead::hypervisor

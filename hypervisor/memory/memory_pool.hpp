@@ -26,9 +26,6 @@ class MemoryPool {
   std::uint64_t used() const { return used_; }
 
  private:
-  void push(Frame frame);
-  std::optional<Frame> pop();
-
   Frame first_;
   std::uint64_t available_ = 0;
   std::uint64_t used_ = 0;
