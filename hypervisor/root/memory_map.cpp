@@ -32,29 +32,16 @@ bool MemoryMap::retype(std::uint64_t start, std::uint64_t end, MemoryType type) 
   return false;
 }
 
-std::optional<std::uint64_t> MemoryMap::highest(std::uint64_t size, std::uint64_t alignment, std::uint64_t floor,
-                                                std::uint64_t ceiling) const {
-  std::optional<std::uint64_t> best;
-  for (const MemoryRange& range : ranges()) {
-    if (range.type != MemoryType::Usable) continue;
-    const std::uint64_t low = std::max(range.base, floor);
-    const std::uint64_t high = std::min(range.end(), ceiling);
-    if (high < low || high - low < size) continue;
-    const std::uint64_t place = (high - size) & ~(alignment - 1);
-    if (place >= low && (!best || place > *best)) best = place;
-  }
-  return best;
-}
-
-std::optional<std::uint64_t> MemoryMap::lowest(std::uint64_t size, std::uint64_t alignment, std::uint64_t floor,
-                                               std::uint64_t ceiling) const {
+std::optional<std::uint64_t> MemoryMap::find(bool highest, std::uint64_t size, std::uint64_t alignment,
+                                             std::uint64_t floor, std::uint64_t ceiling) const {
   std::optional<std::uint64_t> best;
   for (const MemoryRange& range : ranges()) {
     if (range.type != MemoryType::Usable) continue;
     const std::uint64_t low = (std::max(range.base, floor) + alignment - 1) & ~(alignment - 1);
     const std::uint64_t high = std::min(range.end(), ceiling);
     if (high < low || high - low < size) continue;
-    if (!best || low < *best) best = low;
+    const std::uint64_t place = highest ? (high - size) & ~(alignment - 1) : low;
+    if (!best || (highest ? place > *best : place < *best)) best = place;
   }
   return best;
 }

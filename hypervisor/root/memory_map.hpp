@@ -48,10 +48,14 @@ class MemoryMap {
 
   /// Highest usable `alignment`-aligned place for `size` bytes in [floor, ceiling).
   std::optional<std::uint64_t> highest(std::uint64_t size, std::uint64_t alignment, std::uint64_t floor,
-                                       std::uint64_t ceiling) const;
+                                       std::uint64_t ceiling) const {
+    return find(true, size, alignment, floor, ceiling);
+  }
   /// Lowest such place.
   std::optional<std::uint64_t> lowest(std::uint64_t size, std::uint64_t alignment, std::uint64_t floor,
-                                      std::uint64_t ceiling) const;
+                                      std::uint64_t ceiling) const {
+    return find(false, size, alignment, floor, ceiling);
+  }
   /// Is all of [start, end) usable memory of one range?
   bool is_usable(std::uint64_t start, std::uint64_t end) const;
 
@@ -59,6 +63,9 @@ class MemoryMap {
   std::uint64_t end_of_memory() const;
 
  private:
+  std::optional<std::uint64_t> find(bool highest, std::uint64_t size, std::uint64_t alignment, std::uint64_t floor,
+                                    std::uint64_t ceiling) const;
+
   std::array<MemoryRange, kCapacity> ranges_{};
   std::size_t count_ = 0;
 };
