@@ -10,21 +10,15 @@ namespace bulkhead::hypervisor::privileged {
 inline void out8(std::uint16_t port, std::uint8_t value) { asm volatile("outb %0, %1" : : "a"(value), "Nd"(port)); }
 inline void out16(std::uint16_t port, std::uint16_t value) { asm volatile("outw %0, %1" : : "a"(value), "Nd"(port)); }
 inline void out32(std::uint16_t port, std::uint32_t value) { asm volatile("outl %0, %1" : : "a"(value), "Nd"(port)); }
-inline std::uint8_t in8(std::uint16_t port) {
-  std::uint8_t value;
-  asm volatile("inb %1, %0" : "=a"(value) : "Nd"(port));
+template <typename T>
+T in(std::uint16_t port) {
+  T value;
+  asm volatile("in %1, %0" : "=a"(value) : "Nd"(port));
   return value;
 }
-inline std::uint16_t in16(std::uint16_t port) {
-  std::uint16_t value;
-  asm volatile("inw %1, %0" : "=a"(value) : "Nd"(port));
-  return value;
-}
-inline std::uint32_t in32(std::uint16_t port) {
-  std::uint32_t value;
-  asm volatile("inl %1, %0" : "=a"(value) : "Nd"(port));
-  return value;
-}
+inline std::uint8_t in8(std::uint16_t port) { return in<std::uint8_t>(port); }
+inline std::uint16_t in16(std::uint16_t port) { return in<std::uint16_t>(port); }
+inline std::uint32_t in32(std::uint16_t port) { return in<std::uint32_t>(port); }
 
 inline std::uint64_t read_msr(std::uint32_t index) {
   std::uint32_t low, high;
