@@ -18,11 +18,7 @@ struct Field {
 };
 
 /// One line: "bulkhead: text name=0x1 name=0x2". Lines of several processors do not mix.
-template <typename... Fields>
-void line(std::string_view text, Fields... fields);
-
 void write_line(std::string_view text, const Field* fields, unsigned count);
-
 template <typename... Fields>
 void line(std::string_view text, Fields... fields) {
   if constexpr (sizeof...(fields) == 0) {

@@ -35,6 +35,17 @@ std::uint64_t components_that_fit() {
   return fit;
 }
 
+/// Turns SVM on, on this logical processor.
+void enable(std::uint64_t host_save_area) {
+  std::uint64_t efer = privileged::read_msr(kMsrEfer) | kEferSvm | kEferNoExecute;
+  const bool automatic_ibrs =
+      machine::host_cpuid(0x80000000, 0).eax >= 0x80000021 && has(machine::host_cpuid(0x80000021, 0).eax, 8);
+  if (automatic_ibrs) efer |= kEferAutomaticIbrs;
+  privileged::write_msr(kMsrEfer, efer);
+  privileged::write_msr(kMsrHostSaveArea, host_save_area);
+  asm volatile("clgi");
+}
+
 }  // namespace
 
 const char* find_features() {
@@ -64,16 +75,6 @@ const char* find_features() {
       return "the processor's XSAVE state is too large";
   }
   return nullptr;
-}
-
-void enable(std::uint64_t host_save_area) {
-  std::uint64_t efer = privileged::read_msr(kMsrEfer) | kEferSvm | kEferNoExecute;
-  const bool automatic_ibrs =
-      machine::host_cpuid(0x80000000, 0).eax >= 0x80000021 && has(machine::host_cpuid(0x80000021, 0).eax, 8);
-  if (automatic_ibrs) efer |= kEferAutomaticIbrs;
-  privileged::write_msr(kMsrEfer, efer);
-  privileged::write_msr(kMsrHostSaveArea, host_save_area);
-  asm volatile("clgi");
 }
 
 }  // namespace svm

@@ -29,7 +29,4 @@ extern Permissions permissions;
 /// What is missing on this machine, or nullptr. Fills `features`.
 const char* find_features();
 
-/// Turns SVM on, on this logical processor.
-void enable(std::uint64_t host_save_area);
-
 }  // namespace bulkhead::hypervisor::svm
