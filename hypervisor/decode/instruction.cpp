@@ -96,19 +96,10 @@ ModRm read_modrm(Cursor& cursor, CodeSize code_size, const Prefixes& prefixes) {
 
 /// Instructions that exit by their nature. Opcode maps: one byte, 0F, 0F 01.
 std::optional<Operation> plain_operation(std::uint8_t opcode, const Prefixes& prefixes) {
-  switch (opcode) {
-    case 0xf4: return Operation::Halt;
-    case 0x90: return prefixes.rep ? std::optional(Operation::Pause) : std::nullopt;
-    case 0x6c:
-    case 0x6d:
-    case 0x6e:
-    case 0x6f:
-    case 0xec:
-    case 0xed:
-    case 0xee:
-    case 0xef: return Operation::PortIo;
-    default: return std::nullopt;
-  }
+  if (opcode == 0xf4) return Operation::Halt;
+  if (opcode == 0x90 && prefixes.rep) return Operation::Pause;
+  const unsigned four = opcode & 0xfc;  // 6C to 6F: INS, OUTS; EC to EF: IN, OUT with the port in DX
+  return four == 0x6c || four == 0xec ? std::optional(Operation::PortIo) : std::nullopt;
 }
 std::optional<Operation> plain_operation_0f(std::uint8_t opcode) {
   switch (opcode) {
@@ -158,26 +149,18 @@ class MemoryDecoder {
       if (result) result->memory_second = opcode & 2;
       return result;
     }
-    switch (opcode) {
-      case 0x84:
-      case 0x85: return with_register(Operation::Test, false);
-      case 0x86:
-      case 0x87: return with_register(Operation::Exchange, true);
-      case 0x88:
-      case 0x89: return with_register(Operation::Move, true);
-      case 0x8a:
-      case 0x8b: return with_register(Operation::Move, false);
-      case 0xa0:
-      case 0xa1: return with_offset(false);
-      case 0xa2:
-      case 0xa3: return with_offset(true);
-      case 0x80:
-      case 0x81:
-      case 0x83: return with_immediate(opcode == 0x83 ? 1 : std::min<unsigned>(size_, 4), std::nullopt);
-      case 0xc6:
-      case 0xc7: return with_immediate(std::min<unsigned>(size_, 4), Operation::Move);
-      case 0xf6:
-      case 0xf7: return with_immediate(std::min<unsigned>(size_, 4), Operation::Test);
+    if (opcode == 0x83) return with_immediate(1, std::nullopt);
+    const unsigned immediate_size = std::min<unsigned>(size_, 4);
+    switch (opcode & ~1u) {  // the odd ones are the same with a wide operand
+      case 0x80: return with_immediate(immediate_size, std::nullopt);
+      case 0x84: return with_register(Operation::Test, false);
+      case 0x86: return with_register(Operation::Exchange, true);
+      case 0x88: return with_register(Operation::Move, true);
+      case 0x8a: return with_register(Operation::Move, false);
+      case 0xa0: return with_offset(false);
+      case 0xa2: return with_offset(true);
+      case 0xc6: return with_immediate(immediate_size, Operation::Move);
+      case 0xf6: return with_immediate(immediate_size, Operation::Test);
       default: return std::nullopt;
     }
   }
@@ -207,7 +190,6 @@ class MemoryDecoder {
     // Without REX, byte registers 4 to 7 are AH to BH.
     const bool high = size_ == 1 && !prefixes_.rex && modrm.reg >= 4;
     return Instruction{.operation = operation,
-                       .length = 0,
                        .memory_size = size_,
                        .register_size = size_,
                        .to_memory = to_memory,
@@ -225,7 +207,6 @@ class MemoryDecoder {
       return std::nullopt;
     if (!operation) return std::nullopt;
     return Instruction{.operation = *operation,
-                       .length = 0,
                        .memory_size = size_,
                        .register_size = size_,
                        .to_memory = *operation != Operation::Test && *operation != Operation::Compare,
@@ -238,11 +219,8 @@ class MemoryDecoder {
     unsigned address = static_cast<unsigned>(code_size_);
     if (prefixes_.address_size) address = code_size_ == CodeSize::k32Bit ? 2 : 4;
     cursor_.number(address);
-    return Instruction{.operation = Operation::Move,
-                       .length = 0,
-                       .memory_size = size_,
-                       .register_size = size_,
-                       .to_memory = to_memory};
+    return Instruction{
+        .operation = Operation::Move, .memory_size = size_, .register_size = size_, .to_memory = to_memory};
   }
 
   Cursor& cursor_;
@@ -256,7 +234,7 @@ std::optional<Instruction> decode_operation(Cursor& cursor, CodeSize code_size) 
   Prefixes prefixes;
   const std::uint8_t opcode = read_prefixes(cursor, code_size, prefixes);
   const auto plain = [](std::optional<Operation> operation) -> std::optional<Instruction> {
-    return operation ? std::optional(Instruction{.operation = *operation, .length = 0}) : std::nullopt;
+    return operation ? std::optional(Instruction{.operation = *operation}) : std::nullopt;
   };
   MemoryDecoder memory(cursor, code_size, prefixes);
   std::optional<Instruction> result;
@@ -267,7 +245,7 @@ std::optional<Instruction> decode_operation(Cursor& cursor, CodeSize code_size) 
     if (!result) result = memory.two_byte(second);
   } else if (opcode >= 0xe4 && opcode <= 0xe7) {
     cursor.next();
-    result = Instruction{.operation = Operation::PortIo, .length = 0};
+    result = Instruction{.operation = Operation::PortIo};
   } else {
     result = plain(plain_operation(opcode, prefixes));
     if (!result) result = memory.one_byte(opcode);

@@ -44,7 +44,7 @@ enum class Operation : std::uint8_t {
 
 struct Instruction {
   Operation operation;
-  std::uint8_t length;
+  std::uint8_t length = 0;
   /// In bytes: of the memory operand, and of the register operand (larger for MOVZX and MOVSX).
   std::uint8_t memory_size = 0;
   std::uint8_t register_size = 0;
