@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The guest's own page tables: from a linear to a guest physical address, as the processor would go. Used to fetch the
-// bytes of an instruction that the guest has just executed, so rights are not checked and nothing is marked accessed.
+// The guest's own page tables: from a linear to a guest physical address, as the processor would go. Used to fetch
+// an instruction that the guest has just executed, so rights are not checked and nothing is marked accessed.
 // AMD64 APM volume 2, "Page Translation and Protection".
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <optional>
+#include <span>
 
 #include "hypervisor/memory/frame.hpp"
 #include "hypervisor/vp/vp_hardware.hpp"
@@ -59,6 +61,29 @@ std::optional<std::uint64_t> walk_guest(const ExecutionMode& mode, std::uint64_t
     }
     table = entry & (wide ? kAddressBits : 0xfffff000);
   }
+}
+
+/// The instruction at `linear`, as far as it can be read, decoded. `first_page`: the memory of the page that it begins in; null: there is
+/// none.
+template <typename PageAt>
+std::optional<Instruction> fetch_guest_instruction(const ExecutionMode& mode, std::uint64_t linear, PageAt&& page_at,
+                                                   const std::byte*& first_page) {
+  std::uint8_t bytes[kMaximumInstructionLength];
+  unsigned count = 0;
+  first_page = nullptr;
+  while (count < kMaximumInstructionLength) {
+    std::uint64_t address = linear + count;
+    if (!mode.is_64_bit()) address = static_cast<std::uint32_t>(address);
+    const std::optional<std::uint64_t> gpa = walk_guest(mode, address, page_at);
+    const std::byte* page = gpa ? page_at(GuestPage::at(*gpa)) : nullptr;
+    if (!page) break;
+    if (count == 0) first_page = page;
+    const auto room = static_cast<unsigned>(kPageSize - address % kPageSize);
+    const unsigned part = std::min(room, kMaximumInstructionLength - count);
+    std::memcpy(bytes + count, page + address % kPageSize, part);
+    count += part;
+  }
+  return decode(std::span(bytes).first(count), mode.code_size());
 }
 
 }  // namespace bulkhead::hypervisor

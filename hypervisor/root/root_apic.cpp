@@ -3,7 +3,6 @@
 // The root's local APIC is the real one. Its page is read-only for the root, so that each write comes here; all but the
 // interrupt commands that concern the hypervisor go on to the hardware.
 #include "hypervisor/apic/interrupt_request.hpp"
-#include "hypervisor/decode/instruction.hpp"
 #include "hypervisor/machine.hpp"
 #include "hypervisor/processor/console.hpp"
 #include "hypervisor/processor/local_apic.hpp"
@@ -71,12 +70,7 @@ void send_interrupt_command(LogicalProcessor& processor, std::uint32_t low, std:
 }
 
 void handle_apic_write(LogicalProcessor& processor, VpHardware& root, std::uint64_t gpa) {
-  const ExecutionMode mode = root.mode();
-  const FetchedInstruction fetched = fetch(root);
-  const CodeSize size = mode.is_64_bit()                    ? CodeSize::k64Bit
-                        : (mode.cs.attributes & (1u << 14)) ? CodeSize::k32Bit
-                                                            : CodeSize::k16Bit;
-  const std::optional<Instruction> decoded = decode(std::span(fetched.bytes, fetched.count), size);
+  const std::optional<Instruction> decoded = fetch(root);
   const auto offset = static_cast<std::uint32_t>(gpa % kPageSize);
   const bool simple =
       decoded && decoded->memory_size == 4 && offset % 16 == 0 && !local_apic::is_x2apic() &&

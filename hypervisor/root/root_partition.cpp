@@ -4,7 +4,6 @@
 #include <algorithm>
 
 #include "hypervisor/decode/guest_walk.hpp"
-#include "hypervisor/decode/instruction.hpp"
 #include "hypervisor/hypercall/root_hypercall.hpp"
 #include "hypervisor/memory/page_table.hpp"
 #include "hypervisor/processor/console.hpp"
@@ -177,8 +176,7 @@ void inject_general_protection(VpHardware& root) {
   root.event = {Event::Type::Exception, kGeneralProtectionVector, true, 0};
 }
 
-FetchedInstruction fetch(const VpHardware& root) {
-  const ExecutionMode mode = root.mode();
+std::optional<Instruction> fetch(const VpHardware& root) {
   const PageTable<NestedFormat> table(processors::common.root_table);
   const auto page_at = [&](GuestPage page) -> const std::byte* {
     const auto is_ram = [&](const FrameRange& range) { return page.number - range.first.number < range.count; };
@@ -186,18 +184,9 @@ FetchedInstruction fetch(const VpHardware& root) {
     const std::optional<Frame> frame = table.translate(page.number);
     return frame ? machine::frame_pointer(*frame) : nullptr;
   };
-  FetchedInstruction fetched{};
-  std::uint64_t linear = mode.linear(root.rip);
-  while (fetched.count < sizeof fetched.bytes) {
-    const std::optional<std::uint64_t> address = walk_guest(mode, linear, page_at);
-    const std::byte* page = address ? page_at(GuestPage::at(*address)) : nullptr;
-    if (!page) break;
-    std::uint64_t offset = *address % kPageSize;
-    for (; offset < kPageSize && fetched.count < sizeof fetched.bytes; ++offset, ++linear) {
-      fetched.bytes[fetched.count++] = static_cast<std::uint8_t>(page[offset]);
-    }
-  }
-  return fetched;
+  const ExecutionMode mode = root.mode();
+  const std::byte* first_page = nullptr;
+  return fetch_guest_instruction(mode, mode.linear(root.rip), page_at, first_page);
 }
 
 void advance(VpHardware& root, const Exit& exit) {
@@ -206,12 +195,7 @@ void advance(VpHardware& root, const Exit& exit) {
     root.rip = exit.next_rip;
     return;
   }
-  const FetchedInstruction instruction = fetch(root);
-  const ExecutionMode mode = root.mode();
-  const CodeSize size = mode.is_64_bit()                    ? CodeSize::k64Bit
-                        : (mode.cs.attributes & (1u << 14)) ? CodeSize::k32Bit
-                                                            : CodeSize::k16Bit;
-  const std::optional<Instruction> decoded = decode(std::span(instruction.bytes, instruction.count), size);
+  const std::optional<Instruction> decoded = fetch(root);
   // CPUID, RDMSR and WRMSR without a prefix. Their bytes were there a moment ago, when the processor executed them.
   root.rip += decoded ? decoded->length : 2;
 }

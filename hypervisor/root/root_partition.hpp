@@ -9,8 +9,10 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 
+#include "hypervisor/decode/instruction.hpp"
 #include "hypervisor/hypervisor.hpp"
 #include "hypervisor/processor/logical_processor.hpp"
 #include "hypervisor/root/port_policy.hpp"
@@ -32,12 +34,8 @@ extern Machine root_machine;
 void inject(VpHardware& root, std::uint8_t vector);
 void inject_general_protection(VpHardware& root);
 
-/// The instruction at RIP, as far as it can be read. Empty: its page is not there any more.
-struct FetchedInstruction {
-  std::uint8_t bytes[15];
-  std::uint8_t count;
-};
-FetchedInstruction fetch(const VpHardware& root);
+/// The instruction at RIP. Nothing: it is not a known one, or its page is not there any more.
+std::optional<Instruction> fetch(const VpHardware& root);
 
 void handle_msr(LogicalProcessor& processor, VpHardware& root, bool write);
 /// A write to the local APIC's page.

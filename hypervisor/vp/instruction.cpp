@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The instruction that exited, read through the guest's page tables.
-#include <cstring>
-
 #include "hypervisor/decode/guest_walk.hpp"
 #include "hypervisor/machine.hpp"
 #include "hypervisor/vp/finish_instruction.hpp"
@@ -11,11 +9,6 @@ namespace bulkhead::hypervisor {
 namespace {
 
 constexpr std::uint64_t kSingleStep = 1 << 14;  // in DR6
-
-CodeSize code_size(const ExecutionMode& mode) {
-  if (mode.is_64_bit()) return CodeSize::k64Bit;
-  return mode.cs.attributes & (1u << 14) ? CodeSize::k32Bit : CodeSize::k16Bit;
-}
 
 }  // namespace
 
@@ -37,33 +30,16 @@ VirtualProcessor::Next VirtualProcessor::inject_exception(std::uint8_t vector,
   return Next::Enter;
 }
 
-/// The bytes at `linear`, as far as they can be read; returns how many.
-unsigned VirtualProcessor::fetch(std::uint64_t linear, const ExecutionMode& mode,
-                                 std::uint8_t (&bytes)[kMaximumInstructionLength]) {
-  const auto page_at = [this](GuestPage page) -> const std::byte* { return partition_.page_at(page); };
-  unsigned count = 0;
-  while (count < kMaximumInstructionLength) {
-    std::uint64_t address = linear + count;
-    if (!mode.is_64_bit()) address = static_cast<std::uint32_t>(address);
-    const std::optional<std::uint64_t> gpa = walk_guest(mode, address, page_at);
-    const std::byte* page = gpa ? page_at(GuestPage::at(*gpa)) : nullptr;
-    if (!page) break;
-    // Where a code segment's base is not a multiple of pages, RIP and the address cross into a new page at different bytes.
-    if (count == 0 && address % kPageSize == hardware_.rip % kPageSize) {
-      fetch_cache_ = {hardware_.rip / kPageSize, hardware_.code_space(), seen_generation_, page};
-    }
-    const auto room = static_cast<unsigned>(kPageSize - address % kPageSize);
-    const unsigned part = room < kMaximumInstructionLength - count ? room : kMaximumInstructionLength - count;
-    std::memcpy(bytes + count, page + address % kPageSize, part);
-    count += part;
-  }
-  return count;
-}
-
 std::optional<Instruction> VirtualProcessor::fetch_instruction(const ExecutionMode& mode) {
-  std::uint8_t bytes[kMaximumInstructionLength];
-  const unsigned count = fetch(mode.linear(hardware_.rip), mode, bytes);
-  return decode(std::span(bytes).first(count), code_size(mode));
+  const std::uint64_t linear = mode.linear(hardware_.rip);
+  const std::byte* first_page = nullptr;
+  const auto page_at = [this](GuestPage page) { return partition_.page_at(page); };
+  const std::optional<Instruction> instruction = fetch_guest_instruction(mode, linear, page_at, first_page);
+  // Where a code segment's base is not a multiple of pages, RIP and the address cross into a new page at different bytes.
+  if (first_page && linear % kPageSize == hardware_.rip % kPageSize) {
+    fetch_cache_ = {hardware_.rip / kPageSize, hardware_.code_space(), seen_generation_, first_page};
+  }
+  return instruction;
 }
 
 /// The form is not the plain one, or the page is not the last one.

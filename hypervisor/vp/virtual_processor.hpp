@@ -121,7 +121,6 @@ class VirtualProcessor {
   // instruction.cpp
   bool finish_instruction(const Exit& exit, Operation operation);
   bool finish_unknown_length(Operation operation);
-  unsigned fetch(std::uint64_t linear, const ExecutionMode& mode, std::uint8_t (&bytes)[kMaximumInstructionLength]);
   std::optional<Instruction> fetch_instruction(const ExecutionMode& mode);
   void advance(std::uint64_t next_rip);
   void end_debugged_instruction();

@@ -17,6 +17,7 @@
 #include "abi/hypercall.h"
 #include "abi/register.hpp"
 #include "abi/register_page.hpp"
+#include "hypervisor/decode/instruction.hpp"
 #include "hypervisor/memory/frame.hpp"
 
 namespace bulkhead::hypervisor {
@@ -96,6 +97,10 @@ struct ExecutionMode {
   std::uint8_t cpl;
 
   bool is_64_bit() const { return (efer & (1u << 10)) && (cs.attributes & (1u << 13)); }
+  CodeSize code_size() const {
+    if (is_64_bit()) return CodeSize::k64Bit;
+    return cs.attributes & (1u << 14) ? CodeSize::k32Bit : CodeSize::k16Bit;
+  }
   /// Linear address of an offset into the code segment.
   std::uint64_t linear(std::uint64_t offset) const {
     return is_64_bit() ? offset : static_cast<std::uint32_t>(cs.base + offset);
