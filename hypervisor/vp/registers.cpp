@@ -16,8 +16,6 @@ constexpr std::uint64_t kRflagsWritable = 0x3f7fd5;
 constexpr std::uint64_t kRflagsAlwaysSet = 2;
 constexpr std::uint64_t kVirtual8086 = 1 << 17;
 
-constexpr std::uint64_t kWaitingForSipi = 1, kHalted = 2, kIdle = 4;
-
 RegisterValue number(std::uint64_t value) {
   RegisterValue result{};
   result.number = value;
@@ -99,14 +97,7 @@ std::expected<RegisterValue, hv_status> VirtualProcessor::get_register(RegisterN
     case RegisterName::Cr8: return number(hardware_.cr8);
     case RegisterName::ExplicitSuspend: return number(explicit_suspend_);
     case RegisterName::InterceptSuspend: return number(intercept_suspend_);
-    case RegisterName::InternalActivityState:
-      switch (activity_) {
-        case Activity::Running: return number(0);
-        case Activity::Halted: return number(kHalted);
-        case Activity::Idle: return number(kIdle);
-        case Activity::WaitForSipi: return number(kWaitingForSipi);
-      }
-      return number(0);
+    case RegisterName::InternalActivityState: return number(static_cast<std::uint64_t>(activity_));
     case RegisterName::PendingInterruption: return number(pending_interruption());
     case RegisterName::InterruptState: return number(interrupt_state());
     case RegisterName::DeliverabilityNotifications:
@@ -164,13 +155,8 @@ hv_status VirtualProcessor::set_register(RegisterName name, const RegisterValue&
     case RegisterName::ExplicitSuspend: explicit_suspend_ = content & 1; return HV_STATUS_SUCCESS;
     case RegisterName::InterceptSuspend: intercept_suspend_ = content & 1; return HV_STATUS_SUCCESS;
     case RegisterName::InternalActivityState:
-      switch (content) {
-        case 0: activity_ = Activity::Running; break;
-        case kWaitingForSipi: activity_ = Activity::WaitForSipi; break;
-        case kHalted: activity_ = Activity::Halted; break;
-        case kIdle: activity_ = Activity::Idle; break;
-        default: return HV_STATUS_INVALID_REGISTER_VALUE;
-      }
+      if (content > 4 || content == 3) return HV_STATUS_INVALID_REGISTER_VALUE;
+      activity_ = static_cast<Activity>(content);
       return HV_STATUS_SUCCESS;
     case RegisterName::PendingInterruption: return set_pending_interruption(content);
     case RegisterName::InterruptState:

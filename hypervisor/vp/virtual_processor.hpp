@@ -102,8 +102,8 @@ class VirtualProcessor {
   bool owned = false;
 
  private:
-  /// Idle: halted until an interrupt is pending, whether it can be taken or not.
-  enum class Activity : std::uint8_t { Running, Halted, Idle, WaitForSipi };
+  /// By the numbers of the register InternalActivityState. Idle: halted until an interrupt is pending, whether it can be taken or not.
+  enum class Activity : std::uint8_t { Running = 0, WaitForSipi = 1, Halted = 2, Idle = 4 };
   /// What handling an exit leads to.
   enum class Next : std::uint8_t { Enter, Prepare, Intercept, EndDispatch, Yield };
   enum class Prepared : std::uint8_t { Enter, Block, Intercept, EndDispatch };
