@@ -34,9 +34,9 @@ void VirtualProcessor::collect_mailbox() {
   const Mailbox::Collected collected =
       mailbox_.collect([this](std::uint8_t vector, bool level) { apic_.accept(vector, level); });
   if (collected.init) take_init();
-  if (collected.startup) start_up(collected.startup_vector);
+  if (collected.startup) start_up(*collected.startup);
   if (collected.nmi && activity_ != Activity::WaitForSipi) nmi_pending_ = true;
-  if (collected.external) external_interrupt_ = collected.external_vector;
+  if (collected.external) external_interrupt_ = collected.external;
 }
 
 void VirtualProcessor::take_init() {

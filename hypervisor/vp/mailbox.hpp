@@ -12,6 +12,7 @@
 #include <array>
 #include <atomic>
 #include <cstdint>
+#include <optional>
 
 #include "hypervisor/apic/interrupt_request.hpp"
 
@@ -33,8 +34,8 @@ class Mailbox {
         startup_.store(0);  // a SIPI before this INIT has lost its meaning
         events_.fetch_or(kInit);
         break;
-      case DeliveryMode::StartUp: startup_.store(kStartupValid | request.vector); break;
-      case DeliveryMode::ExtInt: external_.store(kStartupValid | request.vector); break;
+      case DeliveryMode::StartUp: startup_.store(kVectorValid | request.vector); break;
+      case DeliveryMode::ExtInt: external_.store(kVectorValid | request.vector); break;
       default: return false;
     }
     return !attention_.exchange(true);
@@ -47,10 +48,8 @@ class Mailbox {
   struct Collected {
     bool nmi = false;
     bool init = false;
-    bool startup = false;
-    std::uint8_t startup_vector = 0;
-    bool external = false;
-    std::uint8_t external_vector = 0;
+    std::optional<std::uint8_t> startup = {};   // its vector
+    std::optional<std::uint8_t> external = {};  // the same
   };
 
   /// `interrupt(vector, level)` for each fixed one.
@@ -59,14 +58,8 @@ class Mailbox {
     attention_.store(false);
     const std::uint32_t events = events_.load() ? events_.exchange(0) : 0;
     Collected result{.nmi = (events & kNmi) != 0, .init = (events & kInit) != 0};
-    if (const std::uint32_t value = startup_.load() ? startup_.exchange(0) : 0) {
-      result.startup = true;
-      result.startup_vector = static_cast<std::uint8_t>(value);
-    }
-    if (const std::uint32_t value = external_.load() ? external_.exchange(0) : 0) {
-      result.external = true;
-      result.external_vector = static_cast<std::uint8_t>(value);
-    }
+    result.startup = take(startup_);
+    result.external = take(external_);
     for (unsigned word = 0; word < 4; ++word) {
       if (!fixed_[word].load()) continue;
       std::uint64_t bits = fixed_[word].exchange(0);
@@ -81,7 +74,12 @@ class Mailbox {
 
  private:
   static constexpr std::uint32_t kNmi = 1, kInit = 2;
-  static constexpr std::uint32_t kStartupValid = 0x100;
+  static constexpr std::uint32_t kVectorValid = 0x100;
+
+  static std::optional<std::uint8_t> take(std::atomic<std::uint32_t>& vector) {
+    const std::uint32_t value = vector.load() ? vector.exchange(0) : 0;
+    return value ? std::optional(static_cast<std::uint8_t>(value)) : std::nullopt;
+  }
 
   std::atomic<bool> attention_{false};
   std::atomic<std::uint32_t> events_{0};
