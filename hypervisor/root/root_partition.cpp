@@ -41,10 +41,7 @@ bool may_run(LogicalProcessor& processor, VpHardware& root) {
   if (!processor.startup.take_sipi(vector)) return false;
   processor.root_nmi = false;
   root.reset(true);
-  abi::RegisterValue cs{};
-  cs.segment = {std::uint64_t{vector} << 12, 0xffff, static_cast<std::uint16_t>(vector << 8), 0x9b};
-  root.set_register(abi::RegisterName::Cs, cs);
-  root.rip = 0;
+  root.start_up(vector);
   return true;
 }
 

@@ -52,14 +52,7 @@ void VirtualProcessor::take_init() {
 
 void VirtualProcessor::start_up(std::uint8_t vector) {
   if (activity_ != Activity::WaitForSipi) return;
-  // Real mode at vector * 4096. The reset state is real mode already, so this segment is always accepted.
-  abi::RegisterValue cs{};
-  cs.segment = {.base = std::uint64_t{vector} << 12,
-                .limit = 0xffff,
-                .selector = static_cast<std::uint16_t>(vector << 8),
-                .attributes = 0x9b};
-  (void)hardware_.set_register(abi::RegisterName::Cs, cs);
-  hardware_.rip = 0;
+  hardware_.start_up(vector);
   activity_ = Activity::Running;
 }
 

@@ -160,6 +160,14 @@ class VpHardware {
   /// Exceptions (bit n: vector n) that exit instead of being delivered, beside those the extension needs for itself.
   virtual void set_exception_intercepts(std::uint32_t vectors) = 0;
 
+  /// What a startup interrupt does after a reset: execution goes on at vector * 4096.
+  void start_up(std::uint8_t vector) {
+    // The reset state is real mode, so this segment is always accepted.
+    const auto selector = static_cast<std::uint16_t>(vector << 8);
+    (void)set_register(abi::RegisterName::Cs, {.segment = {std::uint64_t{vector} << 12, 0xffff, selector, 0x9b}});
+    rip = 0;
+  }
+
   /// By TLFS name: CR0 CR2 CR3 CR4 XFEM, DR0-7, segments, IDTR GDTR, EFER, KERNEL_GS_BASE, PAT, SYSENTER_*, STAR, LSTAR, CSTAR,
   /// SFMASK, TSC_AUX, SPEC_CTRL, XMM0-15, FP registers, FP and XMM control. Loaded or not.
   /// UNKNOWN_REGISTER_NAME for others and for what the processor does not have; set: INVALID_REGISTER_VALUE for a value
