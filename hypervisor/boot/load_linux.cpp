@@ -89,18 +89,13 @@ void enter_at(VpHardware& root, const RootEntry& entry) {
   using abi::RegisterName;
   constexpr abi::SegmentRegister kCode{0, 0xffffffff, 0x10, 0xc09b};
   constexpr abi::SegmentRegister kData{0, 0xffffffff, 0x18, 0xc093};
-  abi::RegisterValue value{};
-  value.segment = kCode;
-  root.set_register(RegisterName::Cs, value);
-  value.segment = kData;
+  root.set_register(RegisterName::Cs, {.segment = kCode});
   for (const RegisterName name :
        {RegisterName::Ds, RegisterName::Es, RegisterName::Ss, RegisterName::Fs, RegisterName::Gs}) {
-    root.set_register(name, value);
+    root.set_register(name, {.segment = kData});
   }
-  value.table = {{}, 31, entry.gdt};
-  root.set_register(RegisterName::Gdtr, value);
-  value.raw = {0x11, 0};  // protected mode
-  root.set_register(RegisterName::Cr0, value);
+  root.set_register(RegisterName::Gdtr, {.table = {{}, 31, entry.gdt}});
+  root.set_register(RegisterName::Cr0, numeric(0x11));  // protected mode
   for (std::uint64_t& general : root.general) general = 0;
   root.general[6] = entry.parameters;
   root.rip = entry.kernel;

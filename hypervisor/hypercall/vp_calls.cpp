@@ -90,9 +90,8 @@ RootCallResult set_vp_registers(const RootCall& call) {
   if (!vp) return vp.status();
   for (std::uint32_t i = 0; i < call.count; ++i) {
     const auto assignment = call.element<hv_register_assignment>(i);
-    abi::RegisterValue value{};
-    value.raw = assignment.value;
-    const hv_status status = vp->set_register(static_cast<abi::RegisterName>(assignment.name), value);
+    const auto name = static_cast<abi::RegisterName>(assignment.name);
+    const hv_status status = vp->set_register(name, {.raw = assignment.value});
     if (status != HV_STATUS_SUCCESS) return {status, i};
   }
   return {HV_STATUS_SUCCESS, call.count};

@@ -35,11 +35,7 @@ bool write_memory_type(std::uint32_t index, std::uint64_t value) {
 
 bool write_emulated(LogicalProcessor& processor, VpHardware& root, std::uint32_t index, std::uint64_t value) {
   switch (index) {
-    case kEfer: {
-      abi::RegisterValue efer{};
-      efer.number = value;
-      return root.set_register(abi::RegisterName::Efer, efer) == HV_STATUS_SUCCESS;
-    }
+    case kEfer: return root.set_register(abi::RegisterName::Efer, numeric(value)) == HV_STATUS_SUCCESS;
     case kApicBase: return write_apic_base(value);
     case kInterruptCommand:
       send_interrupt_command(processor, static_cast<std::uint32_t>(value), static_cast<std::uint32_t>(value >> 32),

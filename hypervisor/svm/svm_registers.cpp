@@ -48,12 +48,6 @@ bool is_valid_pat(std::uint64_t value) {
   return true;
 }
 
-RegisterValue number(std::uint64_t value) {
-  RegisterValue result{};
-  result.raw = {value, 0};
-  return result;
-}
-
 constexpr VmcbSegment kDataAtReset{0, 0x93, 0xffff, 0};
 
 }  // namespace
@@ -177,12 +171,11 @@ std::byte* SvmVp::fpu_register(RegisterName name, std::size_t& size) const {
 std::expected<RegisterValue, hv_status> SvmVp::get_register(RegisterName name) const {
   if (const std::uint64_t* value = plain_register(name)) {
     store_guest();
-    return number(*value);
+    return numeric(*value);
   }
   if (const VmcbSegment* segment = segment_register(name)) {
     if (name >= RegisterName::Fs) store_guest();
-    RegisterValue result{};
-    result.segment = {segment->base, segment->limit, segment->selector, from_vmcb(segment->attributes)};
+    RegisterValue result{.segment = {segment->base, segment->limit, segment->selector, from_vmcb(segment->attributes)}};
     // The processor keeps the privilege level beside it, and the two may differ: in virtual 8086 mode they do.
     if (name == RegisterName::Ss) {
       result.segment.attributes = static_cast<std::uint16_t>((result.segment.attributes & ~0x60u) | vmcb_.cpl << 5);
@@ -196,27 +189,25 @@ std::expected<RegisterValue, hv_status> SvmVp::get_register(RegisterName name) c
     std::memcpy(&result, bytes, size);
     return result;
   }
-  RegisterValue result{};
   switch (name) {
-    case RegisterName::Cr0: return number(vmcb_.cr0);
-    case RegisterName::Cr3: return number(vmcb_.cr3);
-    case RegisterName::Cr4: return number(vmcb_.cr4);
-    case RegisterName::Efer: return number(vmcb_.efer & ~kEferSvm);
-    case RegisterName::Dr6: return number(vmcb_.dr6);
-    case RegisterName::Dr7: return number(vmcb_.dr7);
-    case RegisterName::Pat: return number(vmcb_.pat);
-    case RegisterName::Xfem: return number(loaded_ && features.xsave ? privileged::read_xcr0() : xcr0_);
-    case RegisterName::TscAux: return number(loaded_ ? privileged::read_msr(kMsrTscAux) : tsc_aux_);
+    case RegisterName::Cr0: return numeric(vmcb_.cr0);
+    case RegisterName::Cr3: return numeric(vmcb_.cr3);
+    case RegisterName::Cr4: return numeric(vmcb_.cr4);
+    case RegisterName::Efer: return numeric(vmcb_.efer & ~kEferSvm);
+    case RegisterName::Dr6: return numeric(vmcb_.dr6);
+    case RegisterName::Dr7: return numeric(vmcb_.dr7);
+    case RegisterName::Pat: return numeric(vmcb_.pat);
+    case RegisterName::Xfem: return numeric(loaded_ && features.xsave ? privileged::read_xcr0() : xcr0_);
+    case RegisterName::TscAux: return numeric(loaded_ ? privileged::read_msr(kMsrTscAux) : tsc_aux_);
     case RegisterName::Gdtr:
     case RegisterName::Idtr: {
       const VmcbSegment& table = name == RegisterName::Gdtr ? vmcb_.gdtr : vmcb_.idtr;
-      result.table = {{}, static_cast<std::uint16_t>(table.limit), table.base};
-      return result;
+      return RegisterValue{.table = {{}, static_cast<std::uint16_t>(table.limit), table.base}};
     }
     case RegisterName::Dr0:
     case RegisterName::Dr1:
     case RegisterName::Dr2:
-    case RegisterName::Dr3: return number(debug_register(static_cast<unsigned>(name) & 3));
+    case RegisterName::Dr3: return numeric(debug_register(static_cast<unsigned>(name) & 3));
     default: return std::unexpected(HV_STATUS_UNKNOWN_REGISTER_NAME);
   }
 }

@@ -194,12 +194,8 @@ hv_status VirtualProcessor::take_register_page() {
   };
   if (dirty & abi::kDirtySegments) {
     for (unsigned i = 0; i < std::size(kSegments); ++i) {
-      abi::RegisterValue value{};
-      value.segment.base = page->segments[i].base;
-      value.segment.limit = page->segments[i].limit;
-      value.segment.selector = page->segments[i].selector;
-      value.segment.attributes = page->segments[i].attributes;
-      set(kSegments[i], value);
+      const volatile abi::SegmentRegister& segment = page->segments[i];
+      set(kSegments[i], {.segment = {segment.base, segment.limit, segment.selector, segment.attributes}});
     }
   }
   abi::RegisterValue value{};

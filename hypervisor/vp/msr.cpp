@@ -200,8 +200,7 @@ void VirtualProcessor::set_tsc_deadline(std::uint64_t value, std::uint64_t now) 
 }
 
 VirtualProcessor::MsrResult VirtualProcessor::write_through(RegisterName name, std::uint64_t value) {
-  abi::RegisterValue content{};
-  content.number = value;
+  abi::RegisterValue content = numeric(value);
   if (name == RegisterName::Fs || name == RegisterName::Gs) {
     content = hardware_.get_register(name).value_or(abi::RegisterValue{});
     content.segment.base = value;

@@ -16,12 +16,6 @@ constexpr std::uint64_t kRflagsWritable = 0x3f7fd5;
 constexpr std::uint64_t kRflagsAlwaysSet = 2;
 constexpr std::uint64_t kVirtual8086 = 1 << 17;
 
-RegisterValue number(std::uint64_t value) {
-  RegisterValue result{};
-  result.number = value;
-  return result;
-}
-
 bool is_canonical(std::uint64_t address, unsigned bits) {
   return static_cast<std::uint64_t>(static_cast<std::int64_t>(address << (64 - bits)) >> (64 - bits)) == address;
 }
@@ -89,35 +83,35 @@ std::uint64_t VirtualProcessor::now() const { return partition_.configuration().
 
 std::expected<RegisterValue, hv_status> VirtualProcessor::get_register(RegisterName name) const {
   if (name >= RegisterName::Rax && name <= RegisterName::R15) {
-    return number(hardware_.general[static_cast<unsigned>(name) - static_cast<unsigned>(RegisterName::Rax)]);
+    return numeric(hardware_.general[static_cast<unsigned>(name) - static_cast<unsigned>(RegisterName::Rax)]);
   }
   switch (name) {
-    case RegisterName::Rip: return number(hardware_.rip);
-    case RegisterName::Rflags: return number(hardware_.rflags);
-    case RegisterName::Cr8: return number(hardware_.cr8);
-    case RegisterName::ExplicitSuspend: return number(explicit_suspend_);
-    case RegisterName::InterceptSuspend: return number(intercept_suspend_);
-    case RegisterName::InternalActivityState: return number(static_cast<std::uint64_t>(activity_));
-    case RegisterName::PendingInterruption: return number(pending_interruption());
-    case RegisterName::InterruptState: return number(interrupt_state());
+    case RegisterName::Rip: return numeric(hardware_.rip);
+    case RegisterName::Rflags: return numeric(hardware_.rflags);
+    case RegisterName::Cr8: return numeric(hardware_.cr8);
+    case RegisterName::ExplicitSuspend: return numeric(explicit_suspend_);
+    case RegisterName::InterceptSuspend: return numeric(intercept_suspend_);
+    case RegisterName::InternalActivityState: return numeric(static_cast<std::uint64_t>(activity_));
+    case RegisterName::PendingInterruption: return numeric(pending_interruption());
+    case RegisterName::InterruptState: return numeric(interrupt_state());
     case RegisterName::DeliverabilityNotifications:
-      return number(notifications_ | std::uint64_t{waiting_sints_.load()} << abi::kNotifySintsShift);
-    case RegisterName::Tsc: return number(now() + static_cast<std::uint64_t>(tsc_offset()));
-    case RegisterName::ApicBase: return number(apic_.base());
-    case RegisterName::InitialApicId: return number(index_);
-    case RegisterName::TscDeadline: return number(tsc_deadline());
+      return numeric(notifications_ | std::uint64_t{waiting_sints_.load()} << abi::kNotifySintsShift);
+    case RegisterName::Tsc: return numeric(now() + static_cast<std::uint64_t>(tsc_offset()));
+    case RegisterName::ApicBase: return numeric(apic_.base());
+    case RegisterName::InitialApicId: return numeric(index_);
+    case RegisterName::TscDeadline: return numeric(tsc_deadline());
     case RegisterName::ApicTaskPriority:
       // Of the two that the guest can write, CR8 is the later one where they differ.
-      return number(apic_.task_priority() >> 4 == hardware_.cr8 ? apic_.task_priority() : hardware_.cr8 << 4);
-    case RegisterName::GuestOsId: return number(partition_.guest_interface().os_id.load());
-    case RegisterName::HypercallPage: return number(partition_.guest_interface().hypercall_page.load());
-    case RegisterName::ReferenceTsc: return number(partition_.guest_interface().reference_tsc.load());
-    case RegisterName::VpIndex: return number(index_);
-    case RegisterName::TimeReferenceCount: return number(partition_.configuration().reference_time.at(machine::tsc()));
-    case RegisterName::VpAssistPage: return number(vp_assist_page_);
+      return numeric(apic_.task_priority() >> 4 == hardware_.cr8 ? apic_.task_priority() : hardware_.cr8 << 4);
+    case RegisterName::GuestOsId: return numeric(partition_.guest_interface().os_id.load());
+    case RegisterName::HypercallPage: return numeric(partition_.guest_interface().hypercall_page.load());
+    case RegisterName::ReferenceTsc: return numeric(partition_.guest_interface().reference_tsc.load());
+    case RegisterName::VpIndex: return numeric(index_);
+    case RegisterName::TimeReferenceCount: return numeric(partition_.configuration().reference_time.at(machine::tsc()));
+    case RegisterName::VpAssistPage: return numeric(vp_assist_page_);
     default: break;
   }
-  if (const std::uint32_t msr = synthetic_msr(name)) return number(synthetic_register(msr));
+  if (const std::uint32_t msr = synthetic_msr(name)) return numeric(synthetic_register(msr));
   return hardware_.get_register(name);
 }
 

@@ -167,9 +167,7 @@ VirtualProcessor::Next VirtualProcessor::handle_exception(const Exit& exit) {
   if (!(partition_.configuration().intercepts.exceptions() >> information.vector & 1)) {
     // Intercepted only so that a guest which faults without end cannot hold the processor.
     if (information.vector == 14) {
-      abi::RegisterValue address{};
-      address.number = information.parameter;
-      (void)hardware_.set_register(abi::RegisterName::Cr2, address);
+      (void)hardware_.set_register(abi::RegisterName::Cr2, numeric(information.parameter));
     }
     return inject_exception(information.vector,
                             information.has_error_code ? std::optional(information.error_code) : std::nullopt);
@@ -184,10 +182,9 @@ VirtualProcessor::Next VirtualProcessor::handle_exception(const Exit& exit) {
 }
 
 VirtualProcessor::Next VirtualProcessor::handle_set_xcr(const Exit& exit) {
-  abi::RegisterValue value{};
-  value.number = hardware_.general[2] << 32 | static_cast<std::uint32_t>(hardware_.general[0]);
+  const std::uint64_t value = hardware_.general[2] << 32 | static_cast<std::uint32_t>(hardware_.general[0]);
   if (hardware_.mode().cpl != 0 || static_cast<std::uint32_t>(hardware_.general[1]) != 0) return general_protection();
-  if (hardware_.set_register(abi::RegisterName::Xfem, value) != HV_STATUS_SUCCESS) return general_protection();
+  if (hardware_.set_register(abi::RegisterName::Xfem, numeric(value)) != HV_STATUS_SUCCESS) return general_protection();
   return finish_instruction(exit, Operation::SetXcr) ? Next::Enter : Next::Prepare;
 }
 

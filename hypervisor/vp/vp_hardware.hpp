@@ -90,6 +90,9 @@ struct Event {
   explicit operator bool() const { return type != Type::None; }
 };
 
+/// What a register holds that is one number.
+constexpr abi::RegisterValue numeric(std::uint64_t number) { return {.raw = {number, 0}}; }
+
 /// What decides how the guest's addresses are translated and its instructions decoded.
 struct ExecutionMode {
   std::uint64_t cr0, cr3, cr4, efer;
