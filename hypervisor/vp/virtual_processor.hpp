@@ -30,7 +30,6 @@
 #include "hypervisor/partition/partition.hpp"
 #include "hypervisor/synic/synic.hpp"
 #include "hypervisor/synic/synthetic_timers.hpp"
-#include "hypervisor/vp/hardware_frames.hpp"
 #include "hypervisor/vp/mailbox.hpp"
 #include "hypervisor/vp/vp_hardware.hpp"
 

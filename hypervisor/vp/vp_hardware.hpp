@@ -10,6 +10,7 @@
 #pragma once
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
 #include <expected>
 #include <span>
@@ -113,6 +114,19 @@ struct ExecutionMode {
 struct VpHardwareSettings {
   Frame second_level_table;  // the partition's; 4 levels, the extension's own format
   std::int64_t tsc_offset;   // the guest reads the root's counter plus this
+};
+
+/// The frames that a VP's VpHardware lies in, to be given back to the pool with it.
+class HardwareFrames {
+ public:
+  static constexpr std::size_t kMaximum = 8;
+
+  void add(Frame frame) { frames_[count_++] = frame; }
+  std::span<const Frame> all() const { return std::span(frames_).first(count_); }
+
+ private:
+  std::array<Frame, kMaximum> frames_{};
+  std::size_t count_ = 0;
 };
 
 class VpHardware {
