@@ -241,13 +241,9 @@ LocalApic::Outcome LocalApic::write(std::uint32_t offset, std::uint32_t value, s
       break;
     case Register::TimerInitialCount: timer_.set_initial_count(value, now); break;
     case Register::TimerDivide: timer_.set_divide_configuration(value, now); break;
-    case Register::Id:
-    case Register::Version:
-    case Register::ProcessorPriority:
     case Register::ArbitrationPriority:
-    case Register::RemoteRead:
-    case Register::TimerCurrentCount: break;  // read-only
-    default:
+    case Register::RemoteRead: break;
+    default:  // read-only, or none
       if (!read_register(index, now)) raise_error(kIllegalRegister);
       break;
   }
