@@ -62,7 +62,8 @@ bool SyntheticTimers::has_undelivered() const {
   return std::ranges::any_of(timers_, [](const Timer& timer) { return timer.undelivered != kNever; });
 }
 
-void SyntheticTimers::save(hv_synthetic_timers_state& state) const {
+hv_synthetic_timers_state SyntheticTimers::save() const {
+  hv_synthetic_timers_state state{};
   for (unsigned index = 0; index < kCount; ++index) {
     const Timer& timer = timers_[index];
     const bool undelivered = timer.undelivered != kNever;
@@ -73,6 +74,7 @@ void SyntheticTimers::save(hv_synthetic_timers_state& state) const {
                            timer.expiry == kNever ? 0 : timer.expiry,
                            undelivered ? timer.undelivered : 0};
   }
+  return state;
 }
 
 bool SyntheticTimers::restore(const hv_synthetic_timers_state& state) {

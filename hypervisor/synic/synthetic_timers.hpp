@@ -53,7 +53,7 @@ class SyntheticTimers {
   }
   bool has_undelivered() const;
 
-  void save(hv_synthetic_timers_state& state) const;
+  hv_synthetic_timers_state save() const;
   /// False, and nothing was changed: timers cannot be in that state.
   bool restore(const hv_synthetic_timers_state& state);
 

@@ -24,7 +24,8 @@ std::optional<VirtualProcessor::Next> VirtualProcessor::access_apic_page(const M
   if (!instruction || !has_memory_operand(*instruction)) return std::nullopt;
   const auto offset = static_cast<std::uint32_t>(access.gpa % kPageSize);
   synchronize_apic();
-  const std::uint64_t before = reads_memory(*instruction) ? read_apic_page(offset, instruction->memory_size) : 0;
+  std::uint64_t before = reads_memory(*instruction) ? apic_.read(offset & ~3u, machine::tsc()) : 0;
+  if (instruction->memory_size < 4) before >>= offset % 4 * 8;
   const std::optional<std::uint64_t> written = execute(*instruction, before, hardware_.general, hardware_.rflags);
   const std::uint64_t next = hardware_.rip + instruction->length;
   advance(mode.is_64_bit() ? next : static_cast<std::uint32_t>(next));
@@ -37,11 +38,6 @@ std::optional<VirtualProcessor::Next> VirtualProcessor::access_apic_page(const M
     apic_changed();  // reading a register that does not exist is an error, which may interrupt
   }
   return Next::Prepare;
-}
-
-std::uint64_t VirtualProcessor::read_apic_page(std::uint32_t offset, unsigned size) {
-  const std::uint64_t whole = apic_.read(offset & ~3u, machine::tsc());
-  return size >= 4 ? whole : whole >> (offset % 4 * 8);
 }
 
 }  // namespace bulkhead::hypervisor

@@ -121,8 +121,6 @@ VirtualProcessor::Next VirtualProcessor::handle(const Exit& exit) {
   return intercept_plain(abi::MessageType::InvalidVpRegister);
 }
 
-VirtualProcessor::Next VirtualProcessor::undefined_instruction() { return inject_exception(6); }
-
 VirtualProcessor::Next VirtualProcessor::handle_port(const Exit& exit) {
   const PortAccess& access = exit.port;
   const std::uint32_t kind = access.write ? HV_INTERCEPT_ACCESS_WRITE : HV_INTERCEPT_ACCESS_READ;

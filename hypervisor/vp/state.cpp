@@ -72,12 +72,6 @@ hv_status VirtualProcessor::set_local_apic(const hv_local_interrupt_controller_s
   return HV_STATUS_SUCCESS;
 }
 
-hv_synthetic_timers_state VirtualProcessor::get_timers() const {
-  hv_synthetic_timers_state state{};
-  timers_.save(state);
-  return state;
-}
-
 hv_status VirtualProcessor::set_timers(const hv_synthetic_timers_state& state) {
   if (!timers_.restore(state)) return HV_STATUS_INVALID_REGISTER_VALUE;
   refresh_timer_deadline();

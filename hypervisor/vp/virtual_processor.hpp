@@ -66,7 +66,7 @@ class VirtualProcessor {
   /// First takes in what others have left for the VP and what its timer is due for, which may change registers too.
   hv_local_interrupt_controller_state get_local_apic();
   hv_status set_local_apic(const hv_local_interrupt_controller_state& state);
-  hv_synthetic_timers_state get_timers() const;
+  hv_synthetic_timers_state get_timers() const { return timers_.save(); }
   hv_status set_timers(const hv_synthetic_timers_state& state);
   std::span<const std::byte, kPageSize> get_xsave() const { return hardware_.extended_state(); }
   hv_status set_xsave(std::span<const std::byte, kPageSize> area);
@@ -115,7 +115,6 @@ class VirtualProcessor {
   Next handle_port(const Exit& exit);
   Next handle_exception(const Exit& exit);
   Next handle_set_xcr(const Exit& exit);
-  Next undefined_instruction();
 
   // instruction.cpp
   bool finish_instruction(const Exit& exit, Operation operation);
@@ -124,6 +123,7 @@ class VirtualProcessor {
   void advance(std::uint64_t next_rip);
   void end_debugged_instruction();
   Next inject_exception(std::uint8_t vector, std::optional<std::uint32_t> error_code = std::nullopt);
+  Next undefined_instruction() { return inject_exception(6); }
   Next general_protection() { return inject_exception(13, 0); }
 
   // events.cpp
@@ -197,7 +197,6 @@ class VirtualProcessor {
   // memory.cpp
   Next handle_memory(const Exit& exit);
   std::optional<Next> access_apic_page(const MemoryAccess& access);
-  std::uint64_t read_apic_page(std::uint32_t offset, unsigned size);
 
   // intercept.cpp
   Next intercept(abi::MessageType type, abi::InterceptMessage& message, unsigned payload_size);
