@@ -78,7 +78,7 @@ void SvmVp::reset(bool init) {
   request_interrupt_window(0);
   nmi_window_ = false;
   vmcb_.intercepts1 &= ~kInterceptIret;
-  vmcb_.exceptions = role_ == Role::Child ? exceptions_ | (1u << 1) | (1u << 17) : 0;
+  set_exception_intercepts(exceptions_);
 
   // INIT leaves CD and NW as they are.
   vmcb_.cr0 = (init ? vmcb_.cr0 & (kCr0CacheDisable | kCr0NotWriteThrough) : kCr0CacheDisable | kCr0NotWriteThrough) |

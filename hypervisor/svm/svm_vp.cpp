@@ -79,7 +79,6 @@ SvmVp::SvmVp(Role role, Frame vmcb, Frame extended_state, const VpHardwareSettin
   const bool child = role == Role::Child;
   vmcb_.intercepts1 = kInterceptsOfAll1 | (child ? kInterceptsOfChild1 : 0);
   vmcb_.intercepts2 = kInterceptsOfAll2 | (child ? kInterceptsOfChild2 : 0);
-  vmcb_.exceptions = child ? kExceptionsOfChild : 0;
   if (child && features.pause_filter) {
     vmcb_.intercepts1 |= kInterceptPause;
     vmcb_.pause_count = kPauseFilterCount;
@@ -99,7 +98,7 @@ void SvmVp::set_tsc_offset(std::int64_t offset) { vmcb_.tsc_offset = static_cast
 
 void SvmVp::set_exception_intercepts(std::uint32_t vectors) {
   exceptions_ = vectors;
-  vmcb_.exceptions = vectors | kExceptionsOfChild;
+  vmcb_.exceptions = role_ == Role::Child ? vectors | kExceptionsOfChild : 0;
 }
 
 void SvmVp::request_interrupt_window(unsigned priority) {
@@ -230,7 +229,7 @@ bool SvmVp::exit_for_exception(unsigned vector) {
     // The IRET is done, and RFLAGS is what it took from the stack. Now the next NMI may come.
     stepping_over_iret_ = false;
     nmi_masked = false;
-    vmcb_.exceptions = role_ == Role::Child ? exceptions_ | kExceptionsOfChild : 0;
+    set_exception_intercepts(exceptions_);
     vmcb_.dr6 &= ~kSingleStep;
     if (!nmi_window_) return false;
     nmi_window_ = false;
