@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- *   kImageBase  headers | text | rodata | data, bss ‖ boot text, rodata, data | boot bss
- *               └──────── resident ────────────────┘└──── given back to the root once it runs ────┘
+ *   BULKHEAD_IMAGE_BASE  headers | text | rodata | data, bss ‖ boot text, rodata, data | boot bss
+ *                        └──────── resident ────────────────┘└──── given back to the root once it runs ────┘
  *
  * The boot folder's objects are those with "/boot/" in their path (a slash and a star would begin a comment here).
  * Loaded as one flat piece at BULKHEAD_LOAD_BASE; the resident part then moves to the top of memory. Since something

@@ -6,7 +6,7 @@
 //   loader ──▶ boot_entry32 ──▶ boot_entry64 ──▶ boot_main()            on the boot stack, at the load address
 //   SIPI ───▶ trampoline16 ──▶ trampoline64 ──▶ processor_entry()      on the processor's own stack
 //
-// Addresses: the image is linked at kImageBase and loaded at kLoadBase; everything in this file that runs before paging
+// Addresses: the image is linked at BULKHEAD_IMAGE_BASE and loaded at BULKHEAD_LOAD_BASE; everything in this file that runs before paging
 // therefore uses LOAD(symbol).
 
 #include "hypervisor/boot/layout.h"

@@ -308,14 +308,14 @@ Partition::SynicDelivery Partition::signal_event(std::uint32_t vp_index, unsigne
   return deliver_synic(vp_index, [&](VirtualProcessor& vp) { return vp.signal_event(sint, flag); });
 }
 
-std::uint64_t Partition::deliver_lowest_priority(Guarded& guarded, const InterruptRequest& request) {
+std::uint64_t Partition::deliver_lowest_priority(Guarded& guarded, const InterruptRequest& request, std::uint32_t sender) {
   // Any processor that is addressed may be the one; they take turns.
   for (std::uint32_t i = 0; i < kMaximumVps; ++i) {
     const std::uint32_t index = (guarded.next_lowest_priority + i) % kMaximumVps;
     VirtualProcessor* vp = guarded.vps[index];
     if (!vp) continue;
     const ApicAddress address = vp->apic_address();
-    if (!address.accepting || !address.matches(request)) continue;
+    if (!address.accepting || !address.matches(request, sender)) continue;
     guarded.next_lowest_priority = index + 1;
     return vp->mailbox().post(request) ? tell(*vp) : 0;
   }
@@ -324,7 +324,7 @@ std::uint64_t Partition::deliver_lowest_priority(Guarded& guarded, const Interru
 
 std::uint64_t Partition::deliver(const InterruptRequest& request, std::uint32_t sender) {
   auto guarded = lock();
-  if (request.mode == DeliveryMode::LowestPriority) return deliver_lowest_priority(*guarded, request);
+  if (request.mode == DeliveryMode::LowestPriority) return deliver_lowest_priority(*guarded, request, sender);
   // The APIC id is the VP index, so a physical address leads to its only candidate.
   std::uint32_t first = 0, last = kMaximumVps - 1;
   const bool broadcast = request.destination == (request.wide ? 0xffffffffu : 0xffu);

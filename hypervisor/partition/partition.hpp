@@ -158,7 +158,7 @@ class Partition {
   std::uint64_t tell(VirtualProcessor& vp);
   template <typename Deliver>
   SynicDelivery deliver_synic(std::uint32_t vp_index, Deliver&& deliver);
-  std::uint64_t deliver_lowest_priority(Guarded& guarded, const InterruptRequest& request);
+  std::uint64_t deliver_lowest_priority(Guarded& guarded, const InterruptRequest& request, std::uint32_t sender);
 
   const std::uint64_t id_;
   const Frame frame_;

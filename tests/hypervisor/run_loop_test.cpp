@@ -425,6 +425,29 @@ TEST_F(RunLoopTest, AnInterruptWakesAHaltedProcessor) {
   EXPECT_EQ(hardware().window, 0u) << "the same class: 0x41 waits for EOI";
 }
 
+TEST_F(RunLoopTest, AnInterruptToAllButItsSenderNeverComesToTheSender) {
+  create_vps(2);
+  root_.dispatch(id_, 1);
+  enable_apic(0);
+  write_msr(0, 0x830, 0x1'0000'4500);
+  root_.dispatch(id_, 1);
+  write_msr(0, 0x830, 0x1'0000'4608);
+  root_.dispatch(id_, 1);
+  enable_apic(1);
+  for (const std::uint32_t index : {0u, 1u}) hardware(index).rflags |= kInterruptFlag;
+  constexpr std::uint64_t kFixed = 0xc0041, kLowestPriority = 0xc0151;
+  for (const std::uint64_t command : {kFixed, kLowestPriority, kLowestPriority}) {
+    hardware(1).delivered.clear();
+    write_msr(0, 0x830, command);
+    root_.dispatch(id_, 0);
+    EXPECT_TRUE(hardware(0).delivered.empty()) << std::hex << command;
+    write_msr(1, 0x80b, 0);  // EOI, of the one before
+    root_.dispatch(id_, 1);
+    ASSERT_EQ(hardware(1).delivered.size(), 1u) << std::hex << command;
+    EXPECT_EQ(hardware(1).delivered[0].vector, command & 0xff);
+  }
+}
+
 TEST_F(RunLoopTest, InterruptsWaitUntilTheGuestTakesThem) {
   create_vps(1);
   enable_apic(0);
