@@ -118,13 +118,25 @@ TEST_F(LocalApicTest, DivideConfiguration) {
 TEST_F(LocalApicTest, PeriodicTimerKeepsItsBeatAndSkipsWhatItMissed) {
   write(kLvtTimer, 0x20040);
   write(kDivide, 0xb);
-  write(kInitialCount, 1000, 0);
-  apic_.fire_timer(1010);
-  EXPECT_EQ(apic_.timer().deadline(), 2000u);
-  apic_.fire_timer(5500);
-  EXPECT_EQ(apic_.timer().deadline(), 6000u);
+  write(kInitialCount, 5000, 0);
+  apic_.fire_timer(5010);
+  EXPECT_EQ(apic_.timer().deadline(), 10'000u);
+  apic_.fire_timer(22'000);
+  EXPECT_EQ(apic_.timer().deadline(), 25'000u);
   write(kInitialCount, 1, 10'000);
   EXPECT_EQ(apic_.timer().deadline(), 10'100u) << "not faster than the minimum period";
+}
+
+TEST_F(LocalApicTest, AFastTimerLeavesTheGuestAsMuchTimeAsItsInterruptsTake) {
+  write(kLvtTimer, 0x20040);
+  write(kDivide, 0xb);
+  write(kInitialCount, 1000, 0);
+  apic_.fire_timer(1010);
+  EXPECT_EQ(apic_.timer().deadline(), 2000u) << "nothing was missed";
+  apic_.fire_timer(5500);
+  EXPECT_EQ(apic_.timer().deadline(), 9000u) << "3,500 late";
+  apic_.fire_timer(90'000);
+  EXPECT_EQ(apic_.timer().deadline(), 95'000u) << "and no more than 50 minimum periods";
 }
 
 TEST_F(LocalApicTest, TscDeadline) {
