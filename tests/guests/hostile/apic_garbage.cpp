@@ -29,6 +29,11 @@ bool expects_error_code(std::uint32_t vector) {
   return vector == 8 || (vector >= 10 && vector <= 14) || vector == 17 || vector == 21 || vector == 29 || vector == 30;
 }
 
+/// Garbage makes the APIC send the vectors of exceptions too.
+void handle_exception_vectors(void (*handler)(InterruptFrame&)) {
+  for (unsigned vector = 0; vector < 32; ++vector) set_interrupt_handler(static_cast<std::uint8_t>(vector), handler);
+}
+
 void quieten() {
   for (const std::uint32_t lvt : {0x2f0u, 0x320u, 0x330u, 0x340u, 0x350u, 0x360u, 0x370u})
     memory_write<std::uint32_t>(kBase + lvt, kMasked);
@@ -111,6 +116,7 @@ void test_timer() {
 }
 
 void test_base() {
+  handle_exception_vectors(nullptr);  // what does not work is a fault now
   const std::uint64_t old = read_msr(kBaseMsr);
   for (const std::uint64_t base : {0ull, 0xfec00000ull, 0xd0000000ull, 0x100000ull, 1ull << 38, ~0xfffull})
     attempt([=] { write_msr(kBaseMsr, base | (old & 0xfff)); });
@@ -132,8 +138,7 @@ void bulkhead::guest::run() {
   out8(0xa1, 0xff);
   for (unsigned vector = 0x20; vector < 0x100; ++vector)
     set_interrupt_handler(static_cast<std::uint8_t>(vector), on_interrupt);
-  for (unsigned vector = 0; vector < 32; ++vector)
-    set_interrupt_handler(static_cast<std::uint8_t>(vector), on_interrupt);
+  handle_exception_vectors(on_interrupt);
   microseconds_to_tsc(1);
   enable();
   test_commands();
