@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 #include <poll.h>
 #include <pthread.h>
+#include <sched.h>
 #include <sys/prctl.h>
 #include <unistd.h>
 
@@ -166,6 +167,14 @@ void set_stack_size() {
   pthread_attr_destroy(&attributes);
 }
 
+/// The event loop does not take the host's processor from the thread of a guest's, where both want the same one: the guest goes on until
+/// it waits or its time is over, and what it has asked for by then is answered together. Where another is free, the loop runs at once.
+/// Who has chosen a policy for the worker keeps it.
+void let_processors_go_on() {
+  const sched_param priority{};
+  if (sched_getscheduler(0) == SCHED_OTHER) sched_setscheduler(0, SCHED_BATCH, &priority);
+}
+
 int run(std::span<const std::string> arguments) {
   auto line = parse(arguments);
   if (!line) {
@@ -175,6 +184,7 @@ int run(std::span<const std::string> arguments) {
   std::signal(SIGPIPE, SIG_IGN);
   prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
   set_stack_size();
+  let_processors_go_on();
 
   Reporter reporter(line->report_fd.value_or(-1));
   const Ending ending = run_machine(*line, reporter);

@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 #include <pthread.h>
+#include <sched.h>
 #include <cerrno>
 #include <csignal>
 #include <system_error>
@@ -57,6 +58,9 @@ void ProcessorThread::stop() {
 }
 
 void ProcessorThread::run() {
+  // The event loop, from which it has inherited, gives way to others (worker/main.cpp); a guest that is woken wants to run now.
+  const sched_param priority{};
+  if (sched_getscheduler(0) == SCHED_BATCH) sched_setscheduler(0, SCHED_OTHER, &priority);
   while (!stop_requested_) {
     auto exit = vp_->run();
     if (!exit) {

@@ -2,6 +2,11 @@
 #include "worker/processor_thread.hpp"
 
 #include <gtest/gtest.h>
+#include <sched.h>
+
+#include <atomic>
+#include <string>
+#include <thread>
 
 #include "engine/fake/fake_engine.hpp"
 
@@ -13,12 +18,14 @@ using namespace engine;
 class CountingHandler final : public ExitHandler {
  public:
   bool handle_exit(VirtualProcessor&, const Exit& exit) override {
+    policy = sched_getscheduler(0);
     ++exits;
     return !std::holds_alternative<TripleFaultExit>(exit);
   }
   void handle_engine_failure(VirtualProcessor&, const Error& error) override { failure = error.message(); }
 
   std::atomic<int> exits{0};
+  std::atomic<int> policy{-1};  // that the thread of the last exit is scheduled by
   std::string failure;
 };
 
@@ -51,6 +58,20 @@ TEST_F(ProcessorThreadTest, RunsAgainAfterAStop) {
   ASSERT_TRUE(guest_->vp(0).wait_until_halted());
   thread.stop();
   EXPECT_GT(handler_.exits, before);
+}
+
+/// The event loop starts it, and gives way to others itself.
+TEST_F(ProcessorThreadTest, DoesNotGiveWayAsWhoStartsItDoes) {
+  ProcessorThread thread(*partition_->create_vp(0), handler_);
+  guest_->vp(0).exit(TripleFaultExit{});
+  std::thread([&] {
+    const sched_param priority{};
+    ASSERT_EQ(sched_setscheduler(0, SCHED_BATCH, &priority), 0);
+    ASSERT_TRUE(thread.start());
+  }).join();
+  while (handler_.exits == 0) std::this_thread::yield();
+  thread.stop();
+  EXPECT_EQ(handler_.policy, SCHED_OTHER);
 }
 
 TEST_F(ProcessorThreadTest, EndsWhenTheHandlerSaysSo) {
