@@ -3,7 +3,9 @@
 // disk-reads DEVICE: what reads of a disk cost, in ticks of the time stamp counter, which counts instructions of the whole
 // machine where bench/storage runs this. Past the guest's page cache (O_DIRECT), at queue depths 1 and 32. One line each:
 //
-//   disk-reads random-4k-1 12345
+//   disk-reads random-4k-1 12345 2000    the ticks for each, and how many there were
+//
+// and "disk-reads begins" before the first. After each line it waits, so that somebody else can count what happened meanwhile.
 #include <fcntl.h>
 #include <linux/aio_abi.h>
 #include <linux/fs.h>
@@ -22,6 +24,14 @@ namespace {
 
 constexpr unsigned kDeepest = 32;
 constexpr std::size_t kLargest = 128 * 1024;
+
+struct Reads {
+  const char* name;
+  std::size_t length;
+  unsigned count;
+  bool random;
+};
+constexpr std::array<Reads, 2> kReads = {{{"random-4k", 4096, 2000, true}, {"sequential-128k", kLargest, 500, false}}};
 
 class Reader {
  public:
@@ -79,10 +89,16 @@ class Reader {
   std::array<void*, kDeepest> buffers_{};
 };
 
+void tell(const char* line) {
+  std::puts(line);
+  std::fflush(stdout);
+  usleep(100'000);
+}
+
 }  // namespace
 
-int main(int count, char** values) {
-  if (count != 2) return 2;
+int main(int argument_count, char** values) {
+  if (argument_count != 2) return 2;
   const int file = open(values[1], O_RDONLY | O_DIRECT);
   std::uint64_t size = 0;
   if (file < 0 || ioctl(file, BLKGETSIZE64, &size) != 0) {
@@ -92,10 +108,14 @@ int main(int count, char** values) {
   Reader reader(file, size);
   // Once without counting: the host reads the file into its page cache.
   reader.measure(kLargest, 1, static_cast<unsigned>(size / kLargest), false);
+  tell("disk-reads begins");
   for (const unsigned depth : {1u, kDeepest}) {
-    std::printf("disk-reads random-4k-%u %lu\n", depth, reader.measure(4096, depth, 2000, true));
-    std::printf("disk-reads sequential-128k-%u %lu\n", depth, reader.measure(kLargest, depth, 500, false));
-    std::fflush(stdout);
+    for (const auto& [name, length, count, random] : kReads) {
+      char line[80];
+      std::snprintf(line, sizeof line, "disk-reads %s-%u %lu %u", name, depth,
+                    reader.measure(length, depth, count, random), count);
+      tell(line);
+    }
   }
   return 0;
 }

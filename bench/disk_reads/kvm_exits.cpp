@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// kvm-exits MARK COMMAND WORD...: runs the command, and says what it says. After each line that begins with MARK follows what KVM has
+// counted, of all its machines, since the one before:
+//
+//   kvm-exits EXITS INTERRUPTS     without the exits for ports, since the console, on which the lines come, is one
+#include <sys/mount.h>
+
+#include <cstdint>
+#include <cstdio>
+#include <fstream>
+#include <string>
+
+#include "bench/command/command.hpp"
+
+namespace {
+
+struct Counts {
+  std::int64_t exits = 0, interrupts = 0;
+};
+
+std::int64_t read_count(const char* name) {
+  std::ifstream file(std::string("/sys/kernel/debug/kvm/") + name);
+  std::int64_t count = 0;
+  file >> count;
+  return count;
+}
+
+Counts read_counts() { return {read_count("exits") - read_count("io_exits"), read_count("irq_injections")}; }
+
+}  // namespace
+
+int main(int count, char** arguments) {
+  if (count < 3) {
+    std::fputs("usage: kvm-exits MARK COMMAND WORD...\n", stderr);
+    return 2;
+  }
+  ::mount("debugfs", "/sys/kernel/debug", "debugfs", 0, nullptr);  // it may be there already
+  using bulkhead::bench::Command;
+  Command command(arguments + 2);
+  Counts before;
+  std::size_t told = 0;
+  while (command.read() != Command::Read::End) {
+    const std::string& said = command.said();
+    for (std::size_t end = 0; (end = said.find('\n', told)) != std::string::npos; told = end + 1) {
+      const std::string line = said.substr(told, end - told);
+      std::printf("%s\n", line.c_str());
+      if (!line.starts_with(arguments[1])) continue;
+      const Counts now = read_counts();
+      std::printf("kvm-exits %ld %ld\n", now.exits - before.exits, now.interrupts - before.interrupts);
+      before = now;
+    }
+    std::fflush(stdout);
+  }
+}
