@@ -70,9 +70,11 @@ void add_hypervisor_leaves(std::vector<kvm_cpuid_entry2>& table, const std::vect
   // EBX, EDX.
   constexpr std::uint32_t kPostMessages = bit(4), kSignalEvents = bit(5);
   constexpr std::uint32_t kXmmInput = bit(4), kEdxFrequencyMsrs = bit(8), kCrashMsrs = bit(10), kDirectTimers = bit(19);
-  // 40000004 EAX; EBX FFFFFFFF: never call for a long spin wait.
+  // 40000004 EAX; EBX: how often to look at a lock before calling for a long spin wait. The kernel takes the call, and leaves the number
+  // to us.
   constexpr std::uint32_t kRemoteFlush = bit(2), kUseApicMsrs = bit(3), kRelaxedTiming = bit(5),
-                          kDeprecateAutoEoi = bit(9), kClusterIpi = bit(10), kExMasks = bit(11), kNever = 0xffffffff;
+                          kDeprecateAutoEoi = bit(9), kClusterIpi = bit(10), kExMasks = bit(11), kSpins = 0xfff,
+                          kNever = 0xffffffff;
   const kvm_cpuid_entry2 features = interface_leaf(supported, 0x40000003);
   const kvm_cpuid_entry2 hints = interface_leaf(supported, 0x40000004);
   const std::uint32_t with_synic = guest.synic ? kSynicMsrs | kTimers : 0;
@@ -96,7 +98,7 @@ void add_hypervisor_leaves(std::vector<kvm_cpuid_entry2>& table, const std::vect
   leaf(0x40000004,
        kRelaxedTiming | (guest.synic ? kDeprecateAutoEoi : 0) |
            (hints.eax & (kRemoteFlush | kUseApicMsrs | kClusterIpi | kExMasks)),
-       hints.ebx != 0 ? hints.ebx : kNever, 0, 0);
+       hints.function != 0 ? kSpins : kNever, 0, 0);
   leaf(0x40000005, guest.vp_count, guest.vp_count, 0, 0);
   leaf(0x40000006, 0, 0, 0, 0);
 }

@@ -308,7 +308,8 @@ Partition::SynicDelivery Partition::signal_event(std::uint32_t vp_index, unsigne
   return deliver_synic(vp_index, [&](VirtualProcessor& vp) { return vp.signal_event(sint, flag); });
 }
 
-std::uint64_t Partition::deliver_lowest_priority(Guarded& guarded, const InterruptRequest& request, std::uint32_t sender) {
+std::uint64_t Partition::deliver_lowest_priority(Guarded& guarded, const InterruptRequest& request,
+                                                 std::uint32_t sender) {
   // Any processor that is addressed may be the one; they take turns.
   for (std::uint32_t i = 0; i < kMaximumVps; ++i) {
     const std::uint32_t index = (guarded.next_lowest_priority + i) % kMaximumVps;

@@ -198,7 +198,8 @@ std::expected<RegisterValue, hv_status> SvmVp::get_register(RegisterName name) c
     case RegisterName::Dr7: return numeric(vmcb_.dr7);
     case RegisterName::Pat: return numeric(vmcb_.pat);
     case RegisterName::Xfem: return numeric(loaded_ && features.xsave ? privileged::read_xcr0() : xcr0_);
-    case RegisterName::TscAux: return numeric(loaded_ && features.tsc_aux ? privileged::read_msr(kMsrTscAux) : tsc_aux_);
+    case RegisterName::TscAux:
+      return numeric(loaded_ && features.tsc_aux ? privileged::read_msr(kMsrTscAux) : tsc_aux_);
     case RegisterName::Gdtr:
     case RegisterName::Idtr: {
       const VmcbSegment& table = name == RegisterName::Gdtr ? vmcb_.gdtr : vmcb_.idtr;

@@ -47,5 +47,15 @@ TEST_P(GuestInterface, TinyGuestsFindItAsItShouldBe) {
   EXPECT_EQ(machine.kernel_complaints(), "");
 }
 
+TEST_P(GuestInterface, ProcessorsThatTellOfLongSpinsGiveTheirTimeAwayAndAllGetOn) {
+  Machine machine(machine_for(GetParam()));
+  const Answer answer = machine.run(
+      command_of(TinyGuest{.name = "spin", .vps = 4, .words = "notify", .engine = GetParam()}), Seconds(200));
+  EXPECT_EQ(answer.status, 0) << answer.output;
+  EXPECT_THAT(answer.output, testing::ContainsRegex("notices: [1-9]")) << answer.output;
+  EXPECT_THAT(answer.output, HasSubstr("END 1 0\n")) << answer.output;
+  EXPECT_EQ(machine.kernel_complaints(), "");
+}
+
 }  // namespace
 }  // namespace bulkhead::lab

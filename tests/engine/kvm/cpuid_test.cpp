@@ -76,7 +76,7 @@ TEST(KvmCpuid, TheHypervisorInterfaceIsWhatTheKernelHasAndTheMachineCanUse) {
   std::vector<kvm_cpuid_entry2> supported = kSupported;
   std::erase_if(supported, [](const auto& e) { return e.function == 0x40000000; });
   supported.push_back(entry(0x40000003, 0xffffffff, 0xffffffff, 0, 0xffffffff));
-  supported.push_back(entry(0x40000004, 0xffffffff, 0xfff, 0, 0));
+  supported.push_back(entry(0x40000004, 0xffffffff, 0xffffffff, 0, 0));
   const auto plain = guest_cpuid(supported, {.vp = 0, .vp_count = 1});
   EXPECT_EQ(find(plain, 0x40000003)->eax, 0xaf2u);
   EXPECT_EQ(find(plain, 0x40000003)->ebx, 0u);

@@ -13,17 +13,19 @@ using namespace bulkhead::guest::hypervisor;
 
 namespace {
 
-constexpr std::uint32_t kTurns = 500;  // of each processor
-constexpr std::uint32_t kHeld = 2000;  // rounds of work with the lock
+constexpr std::uint32_t kTurns = 100;   // of each processor
+constexpr std::uint32_t kWork = 40000;  // rounds with the lock, and about as many without it
 
-volatile std::uint32_t next_ticket, serving, working, notices;
+volatile std::uint32_t next_ticket, serving, notices;
+volatile std::uint32_t begun, ended;  // processors
+std::uint32_t processor_count;
 std::uint32_t spins_before_notice;  // 0: never
 
 void add(volatile std::uint32_t& number, std::uint32_t by) { __atomic_fetch_add(&number, by, __ATOMIC_SEQ_CST); }
 
-void lock() {
-  const std::uint32_t ticket = __atomic_fetch_add(&next_ticket, 1u, __ATOMIC_SEQ_CST);
-  for (std::uint32_t spins = 1; serving != ticket; ++spins) {
+/// Spins until the number has that value.
+void wait_for(const volatile std::uint32_t& number, std::uint32_t value) {
+  for (std::uint32_t spins = 1; number != value; ++spins) {
     pause();
     if (spins_before_notice != 0 && spins % spins_before_notice == 0) {
       add(notices, 1);
@@ -32,13 +34,21 @@ void lock() {
   }
 }
 
+void work(std::uint32_t rounds) {
+  for (std::uint32_t round = 0; round < rounds; ++round) asm volatile("");
+}
+
 void take_turns() {
+  add(begun, 1);
+  wait_for(begun, processor_count);
   for (std::uint32_t turn = 0; turn < kTurns; ++turn) {
-    lock();
-    for (std::uint32_t round = 0; round < kHeld; ++round) asm volatile("");
+    wait_for(serving, __atomic_fetch_add(&next_ticket, 1u, __ATOMIC_SEQ_CST));
+    work(kWork);
     serving = serving + 1;
+    // Never quite as long: else the machine below might take the processor away at the same point of each turn.
+    work(kWork + turn * 7919 % kWork);
   }
-  add(working, ~0u);
+  add(ended, 1);
 }
 
 }  // namespace
@@ -48,12 +58,11 @@ void bulkhead::guest::run() {
   enable_calls();
   const std::uint32_t asked = cpuid(0x40000004).ebx;
   if (command_line_has("notify") && asked != 0xffffffff) spins_before_notice = asked;
-  const std::uint32_t count = start_processors();
-  working = count;
+  processor_count = start_processors();
+  for (std::uint32_t number = 1; number < processor_count; ++number) start_work(number, take_turns);
   const std::uint64_t start = read_msr(kTimeReferenceCount);
-  for (std::uint32_t number = 1; number < count; ++number) start_work(number, take_turns);
   take_turns();
-  while (working != 0) pause();
+  wait_for(ended, processor_count);
   print("turns: ");
   print_number(serving);
   print(" in ");
@@ -61,5 +70,5 @@ void bulkhead::guest::run() {
   print(" ms, notices: ");
   print_number(notices);
   print("\n");
-  check_equal(serving, count * kTurns, "every turn was taken");
+  check_equal(serving, processor_count * kTurns, "every turn was taken");
 }
