@@ -63,9 +63,9 @@ class ApicTimer {
       deadline_ = kNever;
       return;
     }
-    const std::uint64_t each = period(), late = now - deadline_, slow = 50 * minimum_period_;
+    const std::uint64_t each = period(), late = now - deadline_;
     deadline_ += (late / each + 1) * each;
-    if (late >= each && each < slow) deadline_ = std::max(deadline_, now + std::min(late, slow));
+    if (late >= each && each < slow()) deadline_ = std::max(deadline_, now + std::min(late, slow()));
   }
 
   /// The counter ran on while the guest's time stood still.
@@ -76,7 +76,9 @@ class ApicTimer {
   /// What is left in units of the current count, rounded up, so that 0 means that it does not count.
   std::uint32_t remaining_count(std::uint64_t now) const {
     if (mode_ == ApicTimerMode::TscDeadline || deadline_ == kNever) return 0;
-    return static_cast<std::uint32_t>(deadline_ <= now ? 1 : units(deadline_ - now));
+    const std::uint64_t left = deadline_ <= now ? 1 : units(deadline_ - now);
+    return static_cast<std::uint32_t>(mode_ == ApicTimerMode::Periodic ? left
+                                                                       : std::min<std::uint64_t>(left, initial_count_));
   }
   /// Whether a timer can have these registers and as much as that left.
   bool can_be(ApicTimerMode mode, std::uint32_t initial, std::uint32_t divide, std::uint32_t remaining) const {
@@ -84,8 +86,8 @@ class ApicTimer {
     if (mode == ApicTimerMode::TscDeadline) return initial == 0 && remaining == 0;
     ApicTimer other = *this;
     other.divide_configuration_ = divide;
-    return remaining <= std::max<std::uint64_t>(initial, other.units(minimum_period_)) &&
-           (initial != 0 || remaining == 0);
+    const std::uint64_t longest = mode == ApicTimerMode::Periodic ? other.units(slow()) : 0;
+    return remaining <= std::max<std::uint64_t>(initial, longest) && (initial != 0 || remaining == 0);
   }
   /// After can_be. In TSC deadline mode it is disarmed.
   void set(ApicTimerMode mode, std::uint32_t initial, std::uint32_t divide, std::uint32_t remaining,
@@ -105,6 +107,8 @@ class ApicTimer {
 
  private:
   static constexpr std::uint32_t kDivideBits = 0xb;
+  /// The longest that a periodic timer waits for beyond its own period.
+  std::uint64_t slow() const { return 50 * minimum_period_; }
   std::uint64_t units(std::uint64_t ticks) const { return (ticks + divisor() - 1) / divisor(); }
   std::uint64_t divisor() const {
     const unsigned encoded = (divide_configuration_ & 3) | (divide_configuration_ >> 1 & 4);

@@ -137,6 +137,12 @@ TEST_F(LocalApicTest, AFastTimerLeavesTheGuestAsMuchTimeAsItsInterruptsTake) {
   EXPECT_EQ(apic_.timer().deadline(), 9000u) << "3,500 late";
   apic_.fire_timer(90'000);
   EXPECT_EQ(apic_.timer().deadline(), 95'000u) << "and no more than 50 minimum periods";
+  const ApicTimer& timer = apic_.timer();
+  EXPECT_TRUE(
+      timer.can_be(timer.mode(), timer.initial_count(), timer.divide_configuration(), timer.remaining_count(90'000)))
+      << "in a saved state too";
+  write(kLvtTimer, 0x40);
+  EXPECT_EQ(timer.remaining_count(90'000), 1000u) << "one that does not repeat has at most its count left";
 }
 
 TEST_F(LocalApicTest, TscDeadline) {
