@@ -7,6 +7,8 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "hypervisor/periodic.hpp"
+
 namespace bulkhead::hypervisor {
 
 enum class ApicTimerMode : std::uint8_t { OneShot = 0, Periodic = 1, TscDeadline = 2 };
@@ -15,7 +17,7 @@ class ApicTimer {
  public:
   static constexpr std::uint64_t kNever = ~0ull;
 
-  /// A periodic timer does not fire more often than this, or a guest could not get on at all for its own interrupts.
+  /// A periodic timer does not fire more often than this.
   void set_minimum_period(std::uint64_t ticks) { minimum_period_ = ticks; }
 
   std::uint64_t deadline() const { return deadline_; }
@@ -56,16 +58,9 @@ class ApicTimer {
     if (mode_ == ApicTimerMode::TscDeadline) deadline_ = deadline;
   }
 
-  /// Call when `now` has reached the deadline: it fires. Periods that passed unseen are one. After them the guest of a timer faster than
-  /// 50 minimum periods has as long for itself, up to those 50: where an interrupt takes longer than a period, it still gets on.
+  /// Call when `now` has reached the deadline: it fires.
   void fire(std::uint64_t now) {
-    if (mode_ != ApicTimerMode::Periodic) {
-      deadline_ = kNever;
-      return;
-    }
-    const std::uint64_t each = period(), late = now - deadline_;
-    deadline_ += (late / each + 1) * each;
-    if (late >= each && each < slow()) deadline_ = std::max(deadline_, now + std::min(late, slow()));
+    deadline_ = mode_ == ApicTimerMode::Periodic ? next_beat(deadline_, period(), minimum_period_, now) : kNever;
   }
 
   /// The counter ran on while the guest's time stood still.
@@ -86,7 +81,7 @@ class ApicTimer {
     if (mode == ApicTimerMode::TscDeadline) return initial == 0 && remaining == 0;
     ApicTimer other = *this;
     other.divide_configuration_ = divide;
-    const std::uint64_t longest = mode == ApicTimerMode::Periodic ? other.units(slow()) : 0;
+    const std::uint64_t longest = mode == ApicTimerMode::Periodic ? other.units(longest_respite(minimum_period_)) : 0;
     return remaining <= std::max<std::uint64_t>(initial, longest) && (initial != 0 || remaining == 0);
   }
   /// After can_be. In TSC deadline mode it is disarmed.
@@ -107,8 +102,6 @@ class ApicTimer {
 
  private:
   static constexpr std::uint32_t kDivideBits = 0xb;
-  /// The longest that a periodic timer waits for beyond its own period.
-  std::uint64_t slow() const { return 50 * minimum_period_; }
   std::uint64_t units(std::uint64_t ticks) const { return (ticks + divisor() - 1) / divisor(); }
   std::uint64_t divisor() const {
     const unsigned encoded = (divide_configuration_ & 3) | (divide_configuration_ >> 1 & 4);

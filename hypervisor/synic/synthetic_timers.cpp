@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <functional>
 
+#include "hypervisor/periodic.hpp"
+
 namespace bulkhead::hypervisor {
 
 void SyntheticTimers::set_configuration(unsigned index, std::uint64_t value, std::uint64_t now) {
@@ -39,7 +41,7 @@ void SyntheticTimers::arm(Timer& timer, std::uint64_t now) {
   if (period < kNever - now) timer.expiry = now + period;
 }
 
-/// It has expired. Periods that passed unseen are one.
+/// It has expired.
 void SyntheticTimers::pass(Timer& timer, std::uint64_t now) {
   timer.undelivered = timer.expiry;
   if (!(timer.configuration & kPeriodic)) {
@@ -48,7 +50,7 @@ void SyntheticTimers::pass(Timer& timer, std::uint64_t now) {
     return;
   }
   const std::uint64_t period = std::max(timer.count, kMinimumPeriod);
-  const std::uint64_t next = timer.expiry + ((now - timer.expiry) / period + 1) * period;
+  const std::uint64_t next = next_beat(timer.expiry, period, kMinimumPeriod, now);
   timer.expiry = next > now ? next : kNever;
 }
 

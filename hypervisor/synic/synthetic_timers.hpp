@@ -20,7 +20,7 @@ class SyntheticTimers {
  public:
   static constexpr unsigned kCount = 4;
   static constexpr std::uint64_t kNever = ~0ull;
-  /// A periodic timer does not expire more often, or a guest could not get on at all for its own interrupts: 20 microseconds.
+  /// A periodic timer does not expire more often: 20 microseconds.
   static constexpr std::uint64_t kMinimumPeriod = 200;
 
   std::uint64_t configuration(unsigned timer) const { return timers_[timer].configuration; }

@@ -88,6 +88,17 @@ TEST_F(SyntheticTimerTest, APeriodicTimerKeepsItsPeriodsAndMissesSomeWhenLate) {
   EXPECT_FALSE(fired()) << "missed periods are one";
 }
 
+TEST_F(SyntheticTimerTest, AFastTimerLeavesTheGuestAsMuchTimeAsItsInterruptsTake) {
+  EXPECT_TRUE(write_msr(0, kCount0, 300));
+  EXPECT_TRUE(write_msr(0, kConfig0, direct(kEnable | kPeriodic)));
+  pass(300 + 2000);
+  EXPECT_TRUE(fired());
+  pass(1900);
+  EXPECT_FALSE(fired()) << "it was 2,000 late";
+  pass(150);
+  EXPECT_TRUE(fired());
+}
+
 TEST_F(SyntheticTimerTest, APeriodTooShortToLiveWithIsStretched) {
   EXPECT_TRUE(write_msr(0, kCount0, 1));
   EXPECT_TRUE(write_msr(0, kConfig0, direct(kEnable | kPeriodic)));
