@@ -32,6 +32,8 @@
 #include <unistd.h>
 
 #include <array>
+#include <bit>
+#include <cstddef>
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
@@ -67,6 +69,16 @@ void inject_once(void* /*env*/, int vector, int is_hw) {
 }
 
 void keep_ignne() {}
+
+/// Puts the bytes where nothing may be written, and makes that so again with `protection`; false if that is not possible.
+template <std::size_t kSize>
+bool overwrite(void* place, const std::array<std::uint8_t, kSize>& bytes, int protection) {
+  const auto in_page = reinterpret_cast<std::uintptr_t>(place) % static_cast<std::uintptr_t>(sysconf(_SC_PAGESIZE));
+  char* const page = static_cast<char*>(place) - in_page;
+  if (mprotect(page, in_page + kSize, PROT_READ | PROT_WRITE) != 0) return false;
+  std::memcpy(place, bytes.data(), kSize);
+  return mprotect(page, in_page + kSize, protection) == 0;
+}
 
 /// With the lock of the devices held. What the poll finds is taken in the loop's next round, if not in this one.
 bool look_again(void* cpu, int pending) {
@@ -110,12 +122,8 @@ bool poll_before_taking() {
     return false;
   }
   void** const entry = find_pointer(reinterpret_cast<void*>(take_interrupt));
-  if (entry == nullptr) return false;
-  const auto page_size = static_cast<std::uintptr_t>(sysconf(_SC_PAGESIZE));
-  char* const page = reinterpret_cast<char*>(entry) - reinterpret_cast<std::uintptr_t>(entry) % page_size;
-  if (mprotect(page, page_size, PROT_READ | PROT_WRITE) != 0) return false;
-  *entry = reinterpret_cast<void*>(look_again);
-  return mprotect(page, page_size, PROT_READ) == 0;
+  const auto address = std::bit_cast<std::array<std::uint8_t, sizeof(void*)>>(&look_again);
+  return entry != nullptr && overwrite(entry, address, PROT_READ);
 }
 
 /// Replaces the start of the function of that name by a jump; false if that is not possible.
@@ -133,11 +141,7 @@ bool replace(const char* name, Function* replacement) {
       static_cast<const ElfW(Sym)*>(entry)->st_size < jump.size()) {
     return false;
   }
-  const auto in_page = reinterpret_cast<std::uintptr_t>(function) % static_cast<std::uintptr_t>(sysconf(_SC_PAGESIZE));
-  char* page = function - in_page;
-  if (mprotect(page, in_page + jump.size(), PROT_READ | PROT_WRITE) != 0) return false;
-  std::memcpy(function, jump.data(), jump.size());
-  return mprotect(page, in_page + jump.size(), PROT_READ | PROT_EXEC) == 0;
+  return overwrite(function, jump, PROT_READ | PROT_EXEC);
 }
 
 [[gnu::constructor]] void mend() {
