@@ -6,7 +6,7 @@
 //                      ── lock released, end of Visit ──▶ eventfd ──▶ event loop ──▶ the list's work
 //
 // The loop is woken when the thread holds nothing any more. Woken before (Asio does it with its own lock held, and callers have the
-// machine's), on a processor that both share it would run at once, and only up to those locks.
+// machine's), it could run at once, but only up to those locks.
 #pragma once
 
 #include <boost/asio/io_context.hpp>

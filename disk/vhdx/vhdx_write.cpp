@@ -12,7 +12,7 @@ namespace {
 /// So many changed pages are committed even if nobody asks for a flush; they cannot leave memory before.
 constexpr std::size_t kMostDirtyPages = 512;
 /// A new block that is written as a whole starts on its way to the disk in pieces of so many bytes, while the next piece is copied.
-constexpr std::uint64_t kWrittenAtOnce = std::uint64_t{512} * 1024;
+constexpr std::uint64_t kWrittenAtOnce = 512 * kKiB;
 
 }  // namespace
 
