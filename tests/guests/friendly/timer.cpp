@@ -33,8 +33,14 @@ bool halt_until_ticks(std::uint32_t count, std::uint64_t microseconds) {
   return ticks >= count;
 }
 
-/// TSC ticks per timer tick with the divider at 16, times 1024.
-std::uint64_t measure_ratio() {
+/// Stops the timer. A tick that the local APIC holds already comes all the same: it is taken here, or the next test counted it.
+void stop_timer() {
+  local_apic::write(local_apic::kTimerInitial, 0);
+  take_interrupts();
+}
+
+/// TSC ticks per timer tick with the divider at 16, times 1024. Being held up between two reads only makes it larger.
+std::uint64_t measure_ratio_once() {
   local_apic::write(local_apic::kTimerDivide, kDivideBy16);
   local_apic::write(local_apic::kTimer, kVector | local_apic::kMasked);
   const std::uint64_t start = tsc();
@@ -43,7 +49,16 @@ std::uint64_t measure_ratio() {
   const std::uint32_t current = local_apic::read(local_apic::kTimerCurrent);
   const std::uint64_t elapsed = tsc() - start;
   local_apic::write(local_apic::kTimerInitial, 0);
-  return elapsed * 1024 / (0xffffffffu - current);
+  return current == 0xffffffff ? 0 : elapsed * 1024 / (0xffffffffu - current);
+}
+
+std::uint64_t measure_ratio() {
+  std::uint64_t least = measure_ratio_once();
+  for (int again = 0; again < 4; ++again) {
+    const std::uint64_t ratio = measure_ratio_once();
+    if (ratio < least) least = ratio;
+  }
+  return least;
 }
 
 void test_one_shot(std::uint64_t ratio) {
@@ -81,7 +96,7 @@ void test_periodic(std::uint64_t ratio) {
   local_apic::write(local_apic::kTimer, kVector | local_apic::kMasked);
   const std::uint32_t before = ticks;
   check(!halt_until_ticks(before + 2, 50000), "a masked timer does not fire", "interrupts came");
-  local_apic::write(local_apic::kTimerInitial, 0);
+  stop_timer();
 }
 
 void test_halted(std::uint64_t ratio) {
@@ -92,7 +107,7 @@ void test_halted(std::uint64_t ratio) {
   while (ticks < 25) wait_for_interrupt();
   check(tsc() - start < microseconds_to_tsc(10000000), "HLT is woken by the timer",
         "25 periods of 4 ms took over 10 s");
-  local_apic::write(local_apic::kTimerInitial, 0);
+  stop_timer();
 }
 
 void test_deadline() {
