@@ -14,8 +14,13 @@
 #include <cerrno>
 #include <climits>
 
+#include "disk/byte_order.hpp"
+
 namespace bulkhead::disk {
 namespace {
+
+// So many bytes and more are read by threads of the kernel, side by side: this one would copy them out of the page cache one after another.
+constexpr std::uint64_t kThreadedRead = kMiB;
 
 /// The bytes on which QEMU's programs lock: 100 + permission they use, 200 + permission they allow nobody else.
 constexpr off_t kQemuReads = 100;
@@ -123,6 +128,7 @@ Task<Result<>> HostFile::transfer(std::uint64_t offset, Buffers buffers, bool wr
         io_uring_prep_writev(sqe, descriptor_, buffers.data(), count, offset);
       } else {
         io_uring_prep_readv(sqe, descriptor_, buffers.data(), count, offset);
+        if (left >= kThreadedRead) io_uring_sqe_set_flags(sqe, IOSQE_ASYNC);
       }
     });
     if (result == -EINTR || result == -EAGAIN) {

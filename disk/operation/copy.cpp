@@ -98,7 +98,7 @@ struct Copying {
   }
 
   /// `buffer` is this worker's own.
-  Task<Result<>> work(std::vector<std::byte>& buffer) {
+  Task<Result<>> work(PageBuffer& buffer) {
     for (;;) {
       auto part = co_await take();
       if (!part || part->length == 0) {
@@ -141,7 +141,7 @@ bool all_zero(std::span<const std::byte> bytes) {
 }
 
 Task<Result<bool>> holds_zeros(Disk& disk, CopyLayer layer, std::uint64_t offset, std::uint64_t length) {
-  std::vector<std::byte> buffer;
+  PageBuffer buffer;
   for (const auto end = offset + length; offset < end;) {
     auto extent = layer == CopyLayer::own ? co_await disk.query(offset, end - offset)
                                           : co_await query_chain(disk, offset, end - offset);
@@ -174,7 +174,7 @@ std::unexpected<Error> stopped() { return fail("stopped; run it again to finish"
 Task<Result<>> copy(Disk& from, Disk& to, CopyOptions options) {
   // While one stretch becomes durable the next is copied: neither the disk nor the processor waits for the other.
   TaskGroup flushing;
-  std::array<std::vector<std::byte>, kWorkers> buffers;
+  std::array<PageBuffer, kWorkers> buffers;
   Result<> result;
   bool stop = false;
   for (auto at = options.start; result && !stop && at < options.end;) {

@@ -19,7 +19,7 @@ constexpr std::uint64_t kFlushEvery = 256 * kMiB;
 /// Writes what a stretch that shows the parent reads as into the image itself. With `other`, only where that one does
 /// not have the same.
 Task<Result<>> take_in(Disk& disk, std::uint64_t offset, std::uint64_t length, Disk* other,
-                       std::array<std::vector<std::byte>, 2>& buffers) {
+                       std::array<PageBuffer, 2>& buffers) {
   while (length > 0) {
     auto extent = co_await query_chain(disk, offset, length);
     auto below =
@@ -56,7 +56,7 @@ Task<Result<>> take_in(Disk& disk, std::uint64_t offset, std::uint64_t length, D
 }
 
 Task<Result<>> take_in_all(Disk& disk, Disk* other, const Progress& progress) {
-  std::array<std::vector<std::byte>, 2> buffers{std::vector<std::byte>(kMiB), std::vector<std::byte>(kMiB)};
+  std::array<PageBuffer, 2> buffers{PageBuffer(kMiB), PageBuffer(kMiB)};
   const auto size = disk.properties().size;
   const std::uint64_t block = disk.properties().block;
   std::uint64_t flushed = 0;

@@ -182,7 +182,7 @@ Task<Result<>> VhdxDisk::move_table(std::uint64_t length) {
     co_return std::unexpected(place.error());
   }
   const auto old = regions_.bat;
-  std::vector<std::byte> buffer(std::min<std::uint64_t>(old.length, kMiB));
+  PageBuffer buffer(std::min<std::uint64_t>(old.length, kMiB));
   for (std::uint64_t at = 0; done && at < old.length; at += buffer.size()) {
     done = co_await read_bytes(*active_, old.offset + at, buffer);
     if (done) {

@@ -130,7 +130,7 @@ Task<Result<>> VhdxDisk::compact(std::function<bool(std::uint64_t, std::uint64_t
 
 Task<Result<>> VhdxDisk::move_place(const Used& place, std::uint64_t target) {
   auto done = co_await active_->zero(target, place.length, File::Zeroing::give_space_back);
-  std::vector<std::byte> buffer(kMiB);
+  PageBuffer buffer(kMiB);
   for (std::uint64_t at = 0; done && at < place.length;) {
     const auto part = std::min<std::uint64_t>(buffer.size(), place.length - at);
     auto extent = co_await active_->query(place.offset + at, part);
