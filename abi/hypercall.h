@@ -527,8 +527,10 @@ struct hv_bulkhead_information {
 	__u64 root_pool_pages_in_use;
 	__u64 deposited_pages; /* all pages in pools of children now */
 	__u64 tsc_frequency; /* Hz */
+	__u64 exits; /* of the children's VPs that exist now, since they were made */
+	__u64 interrupts; /* that they have taken */
 };
-HV_LAYOUT(struct hv_bulkhead_information, 64);
-#define HV_BULKHEAD_ABI_LEVEL 3u
+HV_LAYOUT(struct hv_bulkhead_information, 80);
+#define HV_BULKHEAD_ABI_LEVEL 4u
 
 #endif

@@ -24,7 +24,7 @@
 #endif
 
 #define BULKHEAD_DEVICE "/dev/bulkhead"
-#define BULKHEAD_VID_VERSION 3
+#define BULKHEAD_VID_VERSION 4
 
 /* On the device. */
 struct bulkhead_information {
@@ -32,7 +32,7 @@ struct bulkhead_information {
 	__u32 reserved;
 	struct hv_bulkhead_information hypervisor;
 };
-HV_LAYOUT(struct bulkhead_information, 72);
+HV_LAYOUT(struct bulkhead_information, 88);
 
 /* Pins [user_address, user_address + size), both multiples of 4096. Returns a memory fd. */
 struct bulkhead_create_memory {

@@ -64,7 +64,9 @@ nlohmann::ordered_json to_json(const Host& host) {
                             {"rootPoolPagesAvailable", hypervisor.root_pool_pages_available},
                             {"rootPoolPagesInUse", hypervisor.root_pool_pages_in_use},
                             {"depositedPages", hypervisor.deposited_pages},
-                            {"tscFrequency", hypervisor.tsc_frequency}};
+                            {"tscFrequency", hypervisor.tsc_frequency},
+                            {"exits", hypervisor.exits},
+                            {"interrupts", hypervisor.interrupts}};
   }
   return object;
 }
@@ -85,6 +87,7 @@ void print_for_people(const Host& host) {
              hypervisor.tsc_frequency / 1'000'000, hypervisor.maximum_vps);
   fmt::print("  partitions    {}, with {} KiB deposited for them\n", hypervisor.partitions,
              hypervisor.deposited_pages * kPageSize / 1024);
+  fmt::print("  children      {} exits and {} interrupts until now\n", hypervisor.exits, hypervisor.interrupts);
   fmt::print("  root's pool   {} KiB in use, {} KiB free\n", hypervisor.root_pool_pages_in_use * kPageSize / 1024,
              hypervisor.root_pool_pages_available * kPageSize / 1024);
 }

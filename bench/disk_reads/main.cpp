@@ -31,7 +31,7 @@ struct Reads {
   unsigned count;
   bool random;
 };
-constexpr std::array<Reads, 2> kReads = {{{"random-4k", 4096, 2000, true}, {"sequential-128k", kLargest, 500, false}}};
+constexpr std::array<Reads, 2> kReads = {{{"random-4k", 4096, 2000, true}, {"sequential-128k", kLargest, 2000, false}}};
 
 class Reader {
  public:

@@ -9,6 +9,7 @@
 #include "hypervisor/memory/root_memory.hpp"
 #include "hypervisor/partition/partition_table.hpp"
 #include "hypervisor/vp/guest_interface.hpp"
+#include "hypervisor/vp/virtual_processor.hpp"
 
 namespace bulkhead::hypervisor {
 namespace {
@@ -154,6 +155,11 @@ RootCallResult information(const RootCall& call) {
       const PartitionReference partition = table->find(id);
       auto guarded = partition->lock();
       output.deposited_pages += guarded->pool.available() + guarded->pool.used();
+      for (const VirtualProcessor* const vp : guarded->vps) {
+        if (!vp) continue;
+        output.exits += vp->exits();
+        output.interrupts += vp->interrupts();
+      }
     }
   }
   {

@@ -60,6 +60,11 @@ bool VirtualProcessor::can_take_interrupt() const {
   return (hardware_.rflags & kInterruptFlag) && !hardware_.interrupt_shadow && !hardware_.event;
 }
 
+void VirtualProcessor::inject_interrupt(std::uint8_t vector) {
+  hardware_.event = {.type = Event::Type::ExternalInterrupt, .vector = vector};
+  interrupts_.store(interrupts() + 1, std::memory_order_relaxed);
+}
+
 /// Chooses what the next entry delivers, and asks for an exit when the guest can take what has to wait.
 void VirtualProcessor::choose_event() {
   synchronize_task_priority();
@@ -69,7 +74,7 @@ void VirtualProcessor::choose_event() {
     nmi_pending_ = false;
   }
   if (external_interrupt_ && apic_.accepts_external() && can_take_interrupt()) {
-    hardware_.event = {.type = Event::Type::ExternalInterrupt, .vector = *external_interrupt_};
+    inject_interrupt(*external_interrupt_);
     external_interrupt_.reset();
   }
   if (can_take_interrupt()) {
@@ -79,7 +84,7 @@ void VirtualProcessor::choose_event() {
         apic_.end_automatically();
       else if (vp_assist_page_)
         offer_eoi_assist(*vector);
-      hardware_.event = {.type = Event::Type::ExternalInterrupt, .vector = *vector};
+      inject_interrupt(*vector);
     }
   }
   if (hardware_.event && activity_ != Activity::Running) activity_ = Activity::Running;

@@ -57,7 +57,8 @@ hv_dispatch_vp_output VirtualProcessor::dispatch(const DispatchSettings& setting
 hv_dispatch_vp_output VirtualProcessor::run(std::uint64_t timer_armed) {
   hv_dispatch_vp_output output{HV_DISPATCH_STATE_READY, HV_DISPATCH_EVENT_NONE, 0, 0};
   bool loaded = false;
-  for (unsigned exits_left = kExitsPerDispatch; exits_left != 0; --exits_left) {
+  unsigned count = 0;
+  while (count != kExitsPerDispatch) {
     if (changed_ || mailbox_.needs_attention() || machine::tsc() >= deadline_) [[unlikely]] {
       const Prepared prepared = prepare(timer_armed);
       if (prepared != Prepared::Enter) {
@@ -70,7 +71,9 @@ hv_dispatch_vp_output VirtualProcessor::run(std::uint64_t timer_armed) {
       hardware_.load();
       loaded = true;
     }
-    const Next next = handle(hardware_.enter());
+    const Exit& exit = hardware_.enter();
+    ++count;
+    const Next next = handle(exit);
     if (next == Next::Enter) [[likely]]
       continue;
     if (next == Next::Prepare) {
@@ -82,6 +85,7 @@ hv_dispatch_vp_output VirtualProcessor::run(std::uint64_t timer_armed) {
     break;
   }
   if (loaded) hardware_.unload();
+  exits_.store(exits() + count, std::memory_order_relaxed);
   // After unload: a register that was on the processor is in memory now.
   if (output.event == HV_DISPATCH_EVENT_INTERCEPT) publish_registers();
   output.wake_set = wake_set_;

@@ -85,6 +85,9 @@ class VirtualProcessor {
   std::uint64_t next_deadline() const { return std::min(apic_.timer().deadline(), timer_deadline_); }
   std::int64_t tsc_offset() const { return tsc_offset_.load(std::memory_order_relaxed); }
   ApicAddress apic_address() const { return ApicAddress::unpack(apic_address_.load(std::memory_order_relaxed)); }
+  /// Since it was made: how often it left the guest, and how many interrupts the guest has taken.
+  std::uint64_t exits() const { return exits_.load(std::memory_order_relaxed); }
+  std::uint64_t interrupts() const { return interrupts_.load(std::memory_order_relaxed); }
   /// It was blocked and is not any more: whoever gets true must see to its being dispatched.
   bool unblock() { return blocked_.exchange(false); }
 
@@ -133,6 +136,7 @@ class VirtualProcessor {
   void start_up(std::uint8_t vector);
   void choose_event();
   bool can_take_interrupt() const;
+  void inject_interrupt(std::uint8_t vector);
   void synchronize_task_priority();
   /// Before the guest reads or writes its local APIC, in whatever way.
   void synchronize_apic();
@@ -224,6 +228,7 @@ class VirtualProcessor {
   std::atomic<std::uint64_t> apic_address_{0};
   std::atomic<std::uint16_t> waiting_sints_{0};  // a message of the parent found the slot full
   std::atomic<bool> blocked_{false};
+  std::atomic<std::uint64_t> exits_{0}, interrupts_{0};  // changed by the owner only
 
   const std::uint32_t index_;
   const Frame frame_;

@@ -25,4 +25,6 @@ int main() {
   std::printf("root_pool_pages_in_use %llu\n", hypervisor.root_pool_pages_in_use);
   std::printf("deposited_pages %llu\n", hypervisor.deposited_pages);
   std::printf("tsc_frequency %llu\n", hypervisor.tsc_frequency);
+  std::printf("exits %llu\n", hypervisor.exits);
+  std::printf("interrupts %llu\n", hypervisor.interrupts);
 }

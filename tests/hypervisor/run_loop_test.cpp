@@ -193,6 +193,29 @@ TEST_F(RunLoopTest, CpuidIsAnsweredWithoutEndingTheDispatch) {
   EXPECT_EQ(hardware().rip, 0x5002u) << "without next-RIP saving the length comes from the instruction";
 }
 
+TEST_F(RunLoopTest, ExitsAndInterruptsOfChildrenAreCounted) {
+  const auto information = [this] {
+    EXPECT_EQ(root_.raw(HV_CALL_BULKHEAD_INFORMATION, 0, fake::Root::kOutputPage).status, HV_STATUS_SUCCESS);
+    return root_.output<hv_bulkhead_information>();
+  };
+  create_vps(2);
+  EXPECT_EQ(information().exits, 0u);
+  enable_apic(0);
+  write_msr(0, 0x830, 0x1'0000'4500);
+  root_.dispatch(id_, 1);
+  write_msr(0, 0x830, 0x1'0000'4609);
+  root_.dispatch(id_, 1);
+  EXPECT_EQ(hardware(1).entries, 1);
+  EXPECT_EQ(information().exits, static_cast<unsigned>(hardware(0).entries) + 1) << "those of all VPs";
+  EXPECT_EQ(information().interrupts, 0u);
+  halt(0);
+  root_.dispatch(id_, 0);
+  assert_interrupt(0, 0x41, 0);
+  root_.dispatch(id_, 0);
+  EXPECT_EQ(information().interrupts, 1u);
+  EXPECT_EQ(information().exits, static_cast<unsigned>(hardware(0).entries) + 1);
+}
+
 TEST_F(RunLoopTest, PrefixesAndPageBordersAreCounted) {
   create_vps(1);
   put_code(0, 0x5fff, {0x66, 0x0f, 0xa2});

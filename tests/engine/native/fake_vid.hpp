@@ -57,7 +57,9 @@ struct FakeVidState {
                                                      .root_pool_pages_available = 0,
                                                      .root_pool_pages_in_use = 0,
                                                      .deposited_pages = 0,
-                                                     .tsc_frequency = 1'000'000'000}};
+                                                     .tsc_frequency = 1'000'000'000,
+                                                     .exits = 0,
+                                                     .interrupts = 0}};
 };
 
 class FakeVidProcessor final : public VidProcessor {
