@@ -30,6 +30,9 @@ if(BULKHEAD_FUZZ)
   target_compile_options(bulkhead_options INTERFACE -fsanitize=fuzzer-no-link)
 endif()
 
+add_library(bulkhead_fmt STATIC ${CMAKE_CURRENT_LIST_DIR}/fmt.cpp)
+target_link_libraries(bulkhead_fmt PUBLIC bulkhead_options)
+
 # bulkhead_library(NAME SOURCES ... [DEPENDS ...]): the static library bulkhead_NAME. DEPENDS names rooms or targets.
 function(bulkhead_library name)
   cmake_parse_arguments(ARG "" "" "SOURCES;DEPENDS" ${ARGN})
@@ -42,6 +45,10 @@ function(bulkhead_program name)
   cmake_parse_arguments(ARG "" "" "SOURCES;DEPENDS" ${ARGN})
   add_executable(${name} ${ARG_SOURCES})
   target_link_libraries(${name} PRIVATE bulkhead_options ${ARG_DEPENDS})
+  if(NOT BULKHEAD_SANITIZE)
+    # The dynamic linker's work for the C++ library would be half of a small program's start (docs/performance.md).
+    target_link_options(${name} PRIVATE -static-libstdc++ -static-libgcc)
+  endif()
 endfunction()
 
 # bulkhead_test(NAME SOURCES ... [DEPENDS ...] [LABEL unit]): a GoogleTest program, one ctest test for each of its cases.
