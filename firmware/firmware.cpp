@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "firmware/firmware.hpp"
 
+#include <fmt/format.h>
 #include <algorithm>
 
 #include "firmware/acpi.hpp"
@@ -53,27 +54,33 @@ std::unexpected<Error> not_recognized(std::span<const std::uint8_t> kernel) {
 
 Result<EntryState> load(engine::GuestMemory& memory, std::span<const std::uint8_t> kernel,
                         std::span<const std::uint8_t> initrd, std::string_view command_line,
-                        const MachineDescription& machine, const Copied& copied) {
+                        const MachineDescription& machine, const Copy& copy) {
   const bool linux_kernel = is_linux_kernel(kernel);
   if (!linux_kernel && !is_multiboot_kernel(kernel)) return not_recognized(kernel);
   auto map = build_memory_map(memory);
   if (!map) return std::unexpected(map.error());
   if (auto ok = write_tables(memory, machine); !ok) return std::unexpected(ok.error());
-  return linux_kernel ? load_linux(memory, *map, kAcpiTables, kernel, initrd, command_line, copied)
-                      : load_multiboot(memory, *map, kernel, initrd, command_line, copied);
+  return linux_kernel ? load_linux(memory, *map, kAcpiTables, kernel, initrd, command_line, copy)
+                      : load_multiboot(memory, *map, kernel, initrd, command_line, copy);
 }
 
-bool write_in_pieces(engine::GuestMemory& memory, engine::GuestPhysicalAddress address,
-                     std::span<const std::uint8_t> bytes, const Copied& copied) {
-  constexpr std::size_t kPiece = 2 << 20;
+Result<> copy_bytes(std::span<const std::uint8_t> piece, std::span<std::uint8_t> to) {
+  std::ranges::copy(piece, to.begin());
+  return {};
+}
+
+Result<> place(engine::GuestMemory& memory, engine::GuestPhysicalAddress address, std::span<const std::uint8_t> bytes,
+               std::string_view what, const Copy& copy) {
   while (!bytes.empty()) {
-    const auto piece = bytes.first(std::min(kPiece, bytes.size()));
-    if (!memory.write(address, piece)) return false;
-    if (copied) copied(piece);
+    const auto* region = memory.find(address);
+    if (region == nullptr) return fail(fmt::format("the machine has no memory for {}", what));
+    const auto room = region->bytes.subspan(address - region->base);
+    const auto piece = bytes.first(std::min(bytes.size(), room.size()));
+    if (auto copied = copy(piece, room.first(piece.size())); !copied) return copied;
     address += piece.size();
     bytes = bytes.subspan(piece.size());
   }
-  return true;
+  return {};
 }
 
 }  // namespace bulkhead::firmware

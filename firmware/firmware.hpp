@@ -40,17 +40,19 @@ struct EntryState {
   std::vector<engine::RegisterAssignment> registers;
 };
 
-/// Is told each piece of a file that is in the guest's memory now and is not looked at again, so that its owner may let it go: large
-/// files need not be in memory twice.
-using Copied = std::function<void(std::span<const std::uint8_t> piece)>;
-/// Copies in pieces. False: a part of the range is not memory.
-bool write_in_pieces(engine::GuestMemory& memory, engine::GuestPhysicalAddress address,
-                     std::span<const std::uint8_t> bytes, const Copied& copied);
+/// Copies a piece of one of the files that are loaded to where the guest gets it, both of the same size. Whoever has the file open can read it
+/// to there, without having it in memory of its own. Error: it cannot be read.
+using Copy = std::function<Result<>(std::span<const std::uint8_t> piece, std::span<std::uint8_t> to)>;
+/// Of a file that is in memory.
+Result<> copy_bytes(std::span<const std::uint8_t> piece, std::span<std::uint8_t> to);
+/// `what`: in the error, what there is no memory for. Errors: that; those of `copy`.
+Result<> place(engine::GuestMemory& memory, engine::GuestPhysicalAddress address, std::span<const std::uint8_t> bytes,
+               std::string_view what, const Copy& copy);
 
 /// Loads `kernel` as what it is found to be. `initrd` may be empty; for Multiboot it is the one module.
 /// Errors: the file is no kernel, is cut short, is of a protocol too old, or does not fit into the guest's memory.
 Result<EntryState> load(engine::GuestMemory& memory, std::span<const std::uint8_t> kernel,
                         std::span<const std::uint8_t> initrd, std::string_view command_line,
-                        const MachineDescription& machine, const Copied& copied = {});
+                        const MachineDescription& machine, const Copy& copy = copy_bytes);
 
 }  // namespace bulkhead::firmware

@@ -146,20 +146,25 @@ bool is_linux_kernel(std::span<const std::uint8_t> kernel) {
 
 Result<EntryState> load_linux(engine::GuestMemory& memory, const MemoryMap& map, std::uint64_t rsdp,
                               std::span<const std::uint8_t> kernel, std::span<const std::uint8_t> initrd,
-                              std::string_view command_line, const Copied& copied) {
+                              std::string_view command_line, const Copy& copy) {
   auto header = read_header(kernel);
   if (!header) return std::unexpected(header.error());
   const std::uint64_t kernel_end = header->load_address + header->memory_size;
-  if (kernel_end > map.low_end || !write_in_pieces(memory, header->load_address, header->image, copied)) {
+  if (kernel_end > map.low_end) {
     return fail(fmt::format("the kernel needs more memory: at least {} MiB, the machine has {} MiB",
                             (kernel_end + kMib - 1) / kMib, map.low_end / kMib));
+  }
+  if (auto placed = place(memory, header->load_address, header->image, "the kernel", copy); !placed) {
+    return std::unexpected(placed.error());
   }
   auto parameters = build_boot_parameters(*header, map, rsdp);
   if (!parameters) return std::unexpected(parameters.error());
   if (!initrd.empty()) {
     auto address = place_initrd(*header, map, initrd.size());
     if (!address) return std::unexpected(address.error());
-    if (!write_in_pieces(memory, *address, initrd, copied)) return fail("the machine has no memory for the initrd");
+    if (auto placed = place(memory, *address, initrd, "the initrd", copy); !placed) {
+      return std::unexpected(placed.error());
+    }
     put(*parameters, kRamdiskImage, *address, 4);
     put(*parameters, kRamdiskSize, initrd.size(), 4);
   }

@@ -16,6 +16,6 @@ bool is_linux_kernel(std::span<const std::uint8_t> kernel);
 /// `rsdp` is where the ACPI tables begin.
 Result<EntryState> load_linux(engine::GuestMemory& memory, const MemoryMap& map, std::uint64_t rsdp,
                               std::span<const std::uint8_t> kernel, std::span<const std::uint8_t> initrd,
-                              std::string_view command_line, const Copied& copied);
+                              std::string_view command_line, const Copy& copy);
 
 }  // namespace bulkhead::firmware

@@ -155,7 +155,7 @@ bool is_multiboot_kernel(std::span<const std::uint8_t> kernel) { return find_hea
 
 Result<EntryState> load_multiboot(engine::GuestMemory& memory, const MemoryMap& map,
                                   std::span<const std::uint8_t> kernel, std::span<const std::uint8_t> module,
-                                  std::string_view command_line, const Copied& copied) {
+                                  std::string_view command_line, const Copy& copy) {
   const auto header = find_header(kernel);
   if (!header) return fail("the kernel has no Multiboot header");
   if (const std::uint32_t unknown = header->flags & kRequirements & ~kKnownRequirements) {
@@ -178,7 +178,9 @@ Result<EntryState> load_multiboot(engine::GuestMemory& memory, const MemoryMap& 
   if (!module.empty()) {
     auto address = place_module(*image, map, module.size());
     if (!address) return std::unexpected(address.error());
-    if (!write_in_pieces(memory, *address, module, copied)) return fail("the machine has no memory for the initrd");
+    if (auto placed = place(memory, *address, module, "the initrd", copy); !placed) {
+      return std::unexpected(placed.error());
+    }
     information.module(*address, *address + module.size(), "initrd");
   }
   if (auto ok = information.write(memory); !ok) return std::unexpected(ok.error());

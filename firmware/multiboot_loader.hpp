@@ -15,6 +15,6 @@ bool is_multiboot_kernel(std::span<const std::uint8_t> kernel);
 /// `module` may be empty: no module.
 Result<EntryState> load_multiboot(engine::GuestMemory& memory, const MemoryMap& map,
                                   std::span<const std::uint8_t> kernel, std::span<const std::uint8_t> module,
-                                  std::string_view command_line, const Copied& copied);
+                                  std::string_view command_line, const Copy& copy);
 
 }  // namespace bulkhead::firmware

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <filesystem>
@@ -20,8 +21,8 @@ Result<ImageFile> ImageFile::map(const engine::FileDescriptor& file, std::string
   const auto size = static_cast<std::size_t>(status.st_size);
   void* start = mmap(nullptr, size, PROT_READ, MAP_PRIVATE, file.get(), 0);
   if (start == MAP_FAILED) return std::unexpected(Error::from_errno(fmt::format("cannot map {}", what), errno));
-  madvise(start, size, MADV_SEQUENTIAL);
   ImageFile image;
+  image.file_ = file.get();
   image.bytes_ = {static_cast<std::uint8_t*>(start), size};
   std::error_code unknown;
   image.path_ = std::filesystem::read_symlink(fmt::format("/proc/self/fd/{}", file.get()), unknown).string();
@@ -29,12 +30,22 @@ Result<ImageFile> ImageFile::map(const engine::FileDescriptor& file, std::string
   return image;
 }
 
-void ImageFile::let_go(std::span<const std::uint8_t> part) {
-  // Whole pages only: what is beside the part may still be wanted. They would come again from the file.
-  constexpr std::uintptr_t kPageMask = 4095;
-  const auto start = (reinterpret_cast<std::uintptr_t>(part.data()) + kPageMask) & ~kPageMask;
-  const auto end = reinterpret_cast<std::uintptr_t>(part.data() + part.size()) & ~kPageMask;
-  if (start < end) madvise(reinterpret_cast<void*>(start), end - start, MADV_DONTNEED);
+bool ImageFile::holds(std::span<const std::uint8_t> part) const {
+  const auto offset = reinterpret_cast<std::uintptr_t>(part.data()) - reinterpret_cast<std::uintptr_t>(bytes_.data());
+  return offset < bytes_.size();
+}
+
+Result<> ImageFile::read(std::span<const std::uint8_t> part, std::span<std::uint8_t> to) const {
+  auto offset = part.data() - bytes_.data();
+  while (!to.empty()) {
+    const auto count = pread(file_, to.data(), to.size(), offset);
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) return std::unexpected(Error::from_errno("it cannot be read", errno));
+    if (count == 0) return fail("it has become shorter while it was read");
+    to = to.subspan(static_cast<std::size_t>(count));
+    offset += count;
+  }
+  return {};
 }
 
 ImageFile::~ImageFile() {

@@ -43,8 +43,10 @@ Result<std::vector<engine::RegisterAssignment>> MachineFirmware::load(engine::Gu
     return std::unexpected(error.within(fmt::format("cannot load '{}'", kernel->path())));
   };
   if (configuration == nullptr) {
-    auto entry =
-        firmware::load(memory, kernel->bytes(), initrd.bytes(), files_.kernel_arguments, machine, &ImageFile::let_go);
+    const firmware::Copy copy = [&](std::span<const std::uint8_t> piece, std::span<std::uint8_t> to) {
+      return initrd.holds(piece) ? initrd.read(piece, to) : kernel->read(piece, to);
+    };
+    auto entry = firmware::load(memory, kernel->bytes(), initrd.bytes(), files_.kernel_arguments, machine, copy);
     if (!entry) return within(entry.error());
     return std::move(entry->registers);
   }

@@ -117,6 +117,19 @@ TEST(LinuxLoader, SaysWhatIsWrongWithTheKernel) {
   EXPECT_NE(complaint(kernel).find("where no kernel can be"), std::string::npos);
 }
 
+TEST(Place, CopiesAcrossRegionsThatTouchAndSaysWhatDoesNotFitOrCannotBeRead) {
+  const std::vector<engine::GuestMemory::Range> ranges{{0, 0x1000}, {0x1000, 0x1000}};
+  auto memory = *engine::GuestMemory::allocate(ranges);
+  const Bytes file(0x1800, 0x5a);
+  ASSERT_TRUE(place(*memory, 0x400, file, "the initrd", copy_bytes).has_value());
+  EXPECT_EQ(bytes_at(*memory, 0x400, 0x1800), file);
+  EXPECT_EQ(number_at(*memory, 0x1c00, 1), 0u);
+  EXPECT_EQ(place(*memory, 0x900, file, "the initrd", copy_bytes).error().message(),
+            "the machine has no memory for the initrd");
+  const Copy broken = [](auto, auto) -> Result<> { return fail("it cannot be read"); };
+  EXPECT_EQ(place(*memory, 0, file, "the initrd", broken).error().message(), "it cannot be read");
+}
+
 TEST(LinuxLoader, SaysWhatDoesNotFit) {
   auto small = machine_memory(32 * kMib);
   EXPECT_EQ(why(load(*small, bzimage(), {}, "", {})),
