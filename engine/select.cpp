@@ -17,15 +17,22 @@ struct Candidate {
 };
 constexpr std::array<Candidate, 2> kCandidates = {{{"native", native::open_engine}, {"kvm", kvm::open_engine}}};
 
+Result<std::unique_ptr<Engine>> open_and_try(const Candidate& candidate) {
+  auto engine = candidate.open();
+  if (!engine) return engine;
+  if (auto tried = (*engine)->try_out(); !tried) return std::unexpected(tried.error());
+  return engine;
+}
+
 }  // namespace
 
-Result<std::unique_ptr<Engine>> select_engine(std::string_view name) {
+Result<std::unique_ptr<Engine>> select_engine(std::string_view name, TryOut try_out) {
   std::string obstacles;
   bool known = name == "auto";
   for (const auto& candidate : kCandidates) {
     if (name != "auto" && name != candidate.name) continue;
     known = true;
-    auto engine = candidate.open();
+    auto engine = try_out == TryOut::Now ? open_and_try(candidate) : candidate.open();
     if (engine) return engine;
     obstacles += fmt::format("{}{}: {}", obstacles.empty() ? "" : "; ", candidate.name, engine.error().message());
   }
@@ -36,7 +43,7 @@ Result<std::unique_ptr<Engine>> select_engine(std::string_view name) {
 std::vector<EngineAvailability> available_engines() {
   std::vector<EngineAvailability> availabilities;
   for (const auto& candidate : kCandidates) {
-    const auto engine = candidate.open();
+    const auto engine = open_and_try(candidate);
     availabilities.push_back({std::string(candidate.name), engine ? "" : engine.error().message()});
   }
   return availabilities;

@@ -10,6 +10,7 @@
 #include <cerrno>
 #include <cstring>
 #include <future>
+#include <optional>
 #include <system_error>
 
 #include "engine/file_descriptor.hpp"
@@ -82,51 +83,44 @@ Result<Trial> try_guest(int device) {
                .can_freeze_time = can_freeze};
 }
 
-/// The machine that is asked for next. The kernel makes one in no time but waits for all processors of the host meanwhile, longer than a
-/// guest's kernel takes to be put into its memory; so it begins before anybody asks.
-class NextMachine {
- public:
-  explicit NextMachine(int device) : device_(device) {
-    try {
-      next_ = std::async(std::launch::async, make, device);
-    } catch (const std::system_error&) {
-      next_ = {};  // there is no thread to be had: it is made when it is asked for
-    }
+/// Begins it in a thread of its own; where there is none to be had, it is done when its result is asked for.
+template <typename Work, typename... Arguments>
+auto begin(Work work, Arguments... arguments) {
+  try {
+    return std::async(std::launch::async, work, arguments...);
+  } catch (const std::system_error&) {
+    return std::async(std::launch::deferred, work, arguments...);
   }
+}
 
-  /// Once; later ones are made then and there.
-  Result<FileDescriptor> take() {
-    Made made = next_.valid() ? next_.get() : make(device_);
-    if (made.machine.is_open()) return std::move(made.machine);
-    return std::unexpected(Error::from_errno("cannot create a KVM machine", made.error));
-  }
+Result<FileDescriptor> make_machine(int device) {
+  FileDescriptor machine(ioctl(device, KVM_CREATE_VM, 0));
+  if (machine.is_open()) return machine;
+  return std::unexpected(Error::from_errno("cannot create a KVM machine", errno));
+}
 
- private:
-  struct Made {
-    FileDescriptor machine;
-    int error;
-  };
-  static Made make(int device) {
-    FileDescriptor machine(ioctl(device, KVM_CREATE_VM, 0));
-    const int error = errno;
-    return {std::move(machine), error};
-  }
-
-  int device_;
-  std::future<Made> next_;
-};
-
+/// The kernel makes a machine in no time but waits for all processors of the host meanwhile, longer than a guest's kernel takes to be put into
+/// its memory. So the first one, and the trial, begin before anybody asks.
 class KvmEngine final : public Engine {
  public:
-  KvmEngine(FileDescriptor device, NextMachine next, Trial trial, std::shared_ptr<const KvmHost> host,
-            Capabilities capabilities)
+  KvmEngine(FileDescriptor device, KvmHost host, Capabilities capabilities)
       : device_(std::move(device)),
-        next_(std::move(next)),
-        trial_(std::move(trial)),
+        first_(begin(make_machine, device_.get())),
+        trial_(begin(try_guest, device_.get())),
         host_(std::move(host)),
         capabilities_(std::move(capabilities)) {}
 
   const Capabilities& capabilities() const override { return capabilities_; }
+
+  Result<> try_out() override {
+    if (!trial_.valid()) return tried_;
+    auto trial = trial_.get();
+    if (!trial) return tried_ = std::unexpected(trial.error());
+    host_.tsc_frequency = capabilities_.tsc_frequency = trial->tsc_frequency;
+    host_.saved_state = capabilities_.saved_state = host_.saved_state && trial->can_freeze_time;
+    tried_machine_ = std::move(*trial);
+    return {};
+  }
 
   Result<std::unique_ptr<Partition>> create_partition(const PartitionSettings& settings) override {
     if (settings.vp_count == 0 || settings.vp_count > capabilities_.maximum_vps) {
@@ -134,16 +128,21 @@ class KvmEngine final : public Engine {
                               settings.vp_count));
     }
     if (settings.synic && !capabilities_.synic) return fail("this kernel's KVM lacks SynICs");
-    auto machine = next_.take();
+    if (auto tried = try_out(); !tried) return std::unexpected(tried.error());
+    auto machine = first_.valid() ? first_.get() : make_machine(device_.get());
     if (!machine) return std::unexpected(machine.error());
-    return KvmPartition::create(std::move(*machine), settings, host_);
+    if (!shared_host_) shared_host_ = std::make_shared<const KvmHost>(host_);
+    return KvmPartition::create(std::move(*machine), settings, shared_host_);
   }
 
  private:
   FileDescriptor device_;
-  NextMachine next_;
-  Trial trial_;
-  std::shared_ptr<const KvmHost> host_;
+  std::future<Result<FileDescriptor>> first_;
+  std::future<Result<Trial>> trial_;
+  Result<> tried_;
+  std::optional<Trial> tried_machine_;
+  KvmHost host_;  // complete when it has been tried out
+  std::shared_ptr<const KvmHost> shared_host_;
   Capabilities capabilities_;
 };
 
@@ -159,9 +158,6 @@ Result<std::unique_ptr<Engine>> open_engine_at(const char* path) {
   }
   const auto extension = [&](int capability) { return ioctl(device.get(), KVM_CHECK_EXTENSION, capability); };
   if (auto checked = check_requirements(extension); !checked) return std::unexpected(checked.error());
-  NextMachine next(device.get());
-  auto trial = try_guest(device.get());
-  if (!trial) return std::unexpected(trial.error());
   auto cpuid = supported_cpuid(device.get());
   if (!cpuid) return std::unexpected(cpuid.error());
   auto msrs = saved_msrs(device.get());
@@ -172,24 +168,22 @@ Result<std::unique_ptr<Engine>> open_engine_at(const char* path) {
   }
   // The guest's local APIC ids are eight bits wide, and 255 is for all.
   const int maximum = std::min(extension(KVM_CAP_MAX_VCPUS), 255);
-  const bool saved_state = trial->can_freeze_time && has_saved_state(extension);
   const bool synic = has_synic(extension);
-  Capabilities capabilities{.name = "kvm",
-                            .maximum_vps = static_cast<std::uint32_t>(std::max(maximum, 1)),
-                            .tsc_frequency = trial->tsc_frequency,
-                            .synic = synic,
-                            .saved_state = saved_state,
-                            .dirty_pages = true,
-                            .reference_time = true,
-                            .takes_memory = true};
-  auto host = std::make_shared<const KvmHost>(KvmHost{.cpuid = std::move(*cpuid),
-                                                      .msrs = std::move(*msrs),
-                                                      .run_size = static_cast<std::size_t>(run_size),
-                                                      .tsc_frequency = trial->tsc_frequency,
-                                                      .synic = synic,
-                                                      .saved_state = saved_state});
-  return std::make_unique<KvmEngine>(std::move(device), std::move(next), std::move(*trial), std::move(host),
-                                     std::move(capabilities));
+  KvmHost host{.cpuid = std::move(*cpuid),
+               .msrs = std::move(*msrs),
+               .run_size = static_cast<std::size_t>(run_size),
+               .tsc_frequency = 0,
+               .synic = synic,
+               .saved_state = has_saved_state(extension)};
+  return std::make_unique<KvmEngine>(std::move(device), std::move(host),
+                                     Capabilities{.name = "kvm",
+                                                  .maximum_vps = static_cast<std::uint32_t>(std::max(maximum, 1)),
+                                                  .tsc_frequency = 0,
+                                                  .synic = synic,
+                                                  .saved_state = false,
+                                                  .dirty_pages = true,
+                                                  .reference_time = true,
+                                                  .takes_memory = true});
 }
 
 }  // namespace bulkhead::engine::kvm

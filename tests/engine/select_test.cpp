@@ -24,6 +24,14 @@ TEST(Select, EveryEngineIsListedAndWorksAsTheListSays) {
       EXPECT_NE(engine.error().message().find(availability.obstacle), std::string::npos);
       EXPECT_EQ(engine.error().message().find('\n'), std::string::npos);
     }
+    // An engine that is not waited for says the same in the end.
+    const auto untried = select_engine(availability.name, TryOut::WithFirstPartition);
+    if (!untried) continue;
+    const auto partition = (*untried)->create_partition({});
+    EXPECT_EQ(partition.has_value(), availability.obstacle.empty());
+    if (!partition) {
+      EXPECT_EQ(partition.error().message(), availability.obstacle);
+    }
   }
 }
 
