@@ -8,6 +8,8 @@
 #include <cerrno>
 #include <cstring>
 
+#include "abi/hypervisor_leaves.hpp"
+
 namespace bulkhead::engine::kvm {
 namespace {
 
@@ -62,22 +64,12 @@ kvm_cpuid_entry2 interface_leaf(const std::vector<kvm_cpuid_entry2>& supported, 
 /// that would also offer what means nothing here, and what no guest has been tried with.
 void add_hypervisor_leaves(std::vector<kvm_cpuid_entry2>& table, const std::vector<kvm_cpuid_entry2>& supported,
                            const GuestCpuid& guest) {
-  // 40000003 EAX. A kernel has had the first ones since it has had the interface at all.
-  constexpr std::uint32_t kReferenceCounter = bit(1), kHypercallMsrs = bit(5), kVpIndex = bit(6), kReset = bit(7),
-                          kReferenceTsc = bit(9), kFrequencyMsrs = bit(11);
+  using namespace abi::leaves;
+  // A kernel has had these since it has had the interface at all.
   constexpr std::uint32_t kAlways = kReferenceCounter | kHypercallMsrs | kVpIndex | kReferenceTsc | kFrequencyMsrs;
-  constexpr std::uint32_t kSynicMsrs = bit(2), kTimers = bit(3), kApicMsrs = bit(4);
-  // EBX, EDX.
-  constexpr std::uint32_t kPostMessages = bit(4), kSignalEvents = bit(5);
-  constexpr std::uint32_t kXmmInput = bit(4), kEdxFrequencyMsrs = bit(8), kCrashMsrs = bit(10), kDirectTimers = bit(19);
-  // 40000004 EAX; EBX: how often to look at a lock before calling for a long spin wait. The kernel takes the call, and leaves the number
-  // to us.
-  constexpr std::uint32_t kRemoteFlush = bit(2), kUseApicMsrs = bit(3), kRelaxedTiming = bit(5),
-                          kDeprecateAutoEoi = bit(9), kClusterIpi = bit(10), kExMasks = bit(11), kSpins = 0xfff,
-                          kNever = 0xffffffff;
   const kvm_cpuid_entry2 features = interface_leaf(supported, 0x40000003);
   const kvm_cpuid_entry2 hints = interface_leaf(supported, 0x40000004);
-  const std::uint32_t with_synic = guest.synic ? kSynicMsrs | kTimers : 0;
+  const std::uint32_t with_synic = guest.synic ? kSynicMsrs | kSyntheticTimers : 0;
   const auto leaf = [&](std::uint32_t function, std::uint32_t eax, std::uint32_t ebx, std::uint32_t ecx,
                         std::uint32_t edx) {
     kvm_cpuid_entry2 entry = {};
@@ -88,17 +80,19 @@ void add_hypervisor_leaves(std::vector<kvm_cpuid_entry2>& table, const std::vect
     entry.edx = edx;
     table.push_back(entry);
   };
-  leaf(0x40000000, 0x40000006, 0x7263694d, 0x666f736f, 0x76482074);  // "Microsoft Hv", as guests look for it
-  leaf(0x40000001, 0x31237648, 0, 0, 0);                             // "Hv#1"
+  leaf(0x40000000, 0x40000006, kVendor[0], kVendor[1], kVendor[2]);
+  leaf(0x40000001, kInterface, 0, 0, 0);
   leaf(0x40000002, 0, 0, 0, 0);
   // The crash registers need the same filter as the SynIC.
   leaf(0x40000003, kAlways | (features.eax & (kReset | kApicMsrs | with_synic)),
        guest.connections ? kPostMessages | kSignalEvents : 0, 0,
-       kEdxFrequencyMsrs | (features.edx & (kXmmInput | (guest.synic ? kCrashMsrs | kDirectTimers : 0))));
+       kFrequencyMsrsAreThere |
+           (features.edx & (kXmmHypercallInput | (guest.synic ? kCrashMsrs | kDirectSyntheticTimers : 0))));
   leaf(0x40000004,
        kRelaxedTiming | (guest.synic ? kDeprecateAutoEoi : 0) |
-           (hints.eax & (kRemoteFlush | kUseApicMsrs | kClusterIpi | kExMasks)),
-       hints.function != 0 ? kSpins : kNever, 0, 0);
+           (hints.eax & (kRemoteFlush | kUseApicMsrs | kClusterIpi | kExtendedProcessorMasks)),
+       // The kernel takes the call, and leaves the number to us.
+       hints.function != 0 ? kSpinsBeforeCall : kNeverCall, 0, 0);
   leaf(0x40000005, guest.vp_count, guest.vp_count, 0, 0);
   leaf(0x40000006, 0, 0, 0, 0);
 }
