@@ -24,8 +24,6 @@ inline constexpr std::uint8_t kLoadedHigh = 1 << 0;  // of the load flags
 inline constexpr std::uint8_t kUndefinedLoader = 0xff;
 
 /// Bytes of the boot sector and the setup sectors, which the protected-mode kernel follows.
-inline constexpr std::size_t setup_size(std::uint8_t sectors) {
-  return ((sectors == 0 ? 4 : sectors) + 1) * std::size_t{512};
-}
+constexpr std::size_t setup_size(std::uint8_t sectors) { return ((sectors == 0 ? 4 : sectors) + 1) * std::size_t{512}; }
 
 }  // namespace bulkhead::firmware
