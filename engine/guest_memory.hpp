@@ -57,6 +57,9 @@ class GuestMemory {
   /// The bytes [address, address + size), or nothing if they are not all in one region.
   std::optional<std::span<std::uint8_t>> at(GuestPhysicalAddress address, std::uint64_t size) const;
 
+  /// The bytes from `address` on, at most `size`, as far as its region goes; or nothing if it is not memory.
+  std::optional<std::span<std::uint8_t>> front_of(GuestPhysicalAddress address, std::uint64_t size) const;
+
   /// Copies out of or into the guest, across regions that touch. False, and nothing written to the guest, if a part of
   /// the range is not memory.
   bool read(GuestPhysicalAddress address, std::span<std::uint8_t> to) const;
@@ -71,7 +74,6 @@ class GuestMemory {
  private:
   GuestMemory() = default;
   bool covers(GuestPhysicalAddress address, std::uint64_t size) const;
-  std::optional<std::span<std::uint8_t>> front_of(GuestPhysicalAddress address, std::uint64_t size) const;
 
   std::vector<MemoryRegion> regions_;  // by address
 };

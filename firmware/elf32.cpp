@@ -18,24 +18,25 @@ std::unexpected<Error> cut_short(std::string_view what) {
 }  // namespace
 
 Result<LoadedImage> load_segments(engine::GuestMemory& memory, std::span<const ImageSegment> segments,
-                                  std::uint64_t entry) {
+                                  std::uint64_t entry, const Copy& copy) {
   LoadedImage image{UINT64_MAX, 0, entry};
   for (const ImageSegment& segment : segments) {
-    auto place = memory.at(segment.address, segment.size);
-    if (!place) {
+    const auto room = memory.at(segment.address, segment.size);
+    if (!room) {
       return fail(
           fmt::format("the kernel does not fit into the machine's memory: it has a part at {:#x} of {:#x} bytes",
                       segment.address, segment.size));
     }
-    const auto zeros = std::ranges::copy(segment.content, place->begin()).out;
-    std::fill(zeros, place->end(), std::uint8_t{0});
+    const std::size_t size = segment.content.size();
+    if (auto copied = copy(segment.content, room->first(size)); !copied) return std::unexpected(copied.error());
+    std::ranges::fill(room->subspan(size), std::uint8_t{0});
     image.begin = std::min(image.begin, segment.address);
     image.end = std::max(image.end, segment.address + segment.size);
   }
   return image;
 }
 
-Result<LoadedImage> load_elf32(engine::GuestMemory& memory, std::span<const std::uint8_t> file) {
+Result<LoadedImage> load_elf32(engine::GuestMemory& memory, std::span<const std::uint8_t> file, const Copy& copy) {
   if (file.size() < sizeof(Elf32_Ehdr) || !std::ranges::equal(file.first(SELFMAG), std::string_view(ELFMAG), {}, {},
                                                               [](char c) { return static_cast<std::uint8_t>(c); })) {
     return fail("the Multiboot kernel is no ELF image, and its header gives no addresses");
@@ -67,7 +68,7 @@ Result<LoadedImage> load_elf32(engine::GuestMemory& memory, std::span<const std:
     segments.push_back({physical, file.subspan(offset, file_size), memory_size});
   }
   if (segments.empty()) return fail("the ELF kernel has nothing to load");
-  return load_segments(memory, segments, entry);
+  return load_segments(memory, segments, entry, copy);
 }
 
 }  // namespace bulkhead::firmware

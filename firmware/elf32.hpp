@@ -7,6 +7,7 @@
 #include <span>
 
 #include "engine/guest_memory.hpp"
+#include "firmware/firmware.hpp"
 
 namespace bulkhead::firmware {
 
@@ -23,12 +24,12 @@ struct LoadedImage {
   std::uint64_t entry;  // physical
 };
 
-/// Errors: a segment does not lie in the guest's memory.
+/// Errors: a segment does not lie in the guest's memory; those of `copy`.
 Result<LoadedImage> load_segments(engine::GuestMemory& memory, std::span<const ImageSegment> segments,
-                                  std::uint64_t entry);
+                                  std::uint64_t entry, const Copy& copy);
 
 /// Loads an ELF image for i386 to its physical addresses. An entry within a segment's virtual addresses is translated.
-/// Errors: no such image, cut short, nothing to load, or not in the guest's memory.
-Result<LoadedImage> load_elf32(engine::GuestMemory& memory, std::span<const std::uint8_t> file);
+/// Errors: no such image, cut short, nothing to load, or not in the guest's memory; those of `copy`.
+Result<LoadedImage> load_elf32(engine::GuestMemory& memory, std::span<const std::uint8_t> file, const Copy& copy);
 
 }  // namespace bulkhead::firmware

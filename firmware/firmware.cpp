@@ -72,13 +72,11 @@ Result<> copy_bytes(std::span<const std::uint8_t> piece, std::span<std::uint8_t>
 Result<> place(engine::GuestMemory& memory, engine::GuestPhysicalAddress address, std::span<const std::uint8_t> bytes,
                std::string_view what, const Copy& copy) {
   while (!bytes.empty()) {
-    const auto* region = memory.find(address);
-    if (region == nullptr) return fail(fmt::format("the machine has no memory for {}", what));
-    const auto room = region->bytes.subspan(address - region->base);
-    const auto piece = bytes.first(std::min(bytes.size(), room.size()));
-    if (auto copied = copy(piece, room.first(piece.size())); !copied) return copied;
-    address += piece.size();
-    bytes = bytes.subspan(piece.size());
+    const auto to = memory.front_of(address, bytes.size());
+    if (!to) return fail(fmt::format("the machine has no memory for {}", what));
+    if (auto copied = copy(bytes.first(to->size()), *to); !copied) return copied;
+    address += to->size();
+    bytes = bytes.subspan(to->size());
   }
   return {};
 }

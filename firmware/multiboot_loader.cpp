@@ -52,7 +52,7 @@ std::optional<Header> find_header(std::span<const std::uint8_t> kernel) {
 
 /// The kernel by the addresses in its header: one stretch of the file, and zeros after it.
 Result<LoadedImage> load_by_addresses(engine::GuestMemory& memory, std::span<const std::uint8_t> kernel,
-                                      const Header& header) {
+                                      const Header& header, const Copy& copy) {
   if (header.offset + 32 > kernel.size()) return fail("the Multiboot kernel is cut short: its header is not complete");
   const std::uint64_t header_address = get(kernel, header.offset + 12, 4);
   const std::uint64_t load_address = get(kernel, header.offset + 16, 4);
@@ -70,7 +70,7 @@ Result<LoadedImage> load_by_addresses(engine::GuestMemory& memory, std::span<con
   zero_end = std::max(zero_end, load_end);
   const ImageSegment segment{load_address, kernel.subspan(file_offset, load_end - load_address),
                              zero_end - load_address};
-  return load_segments(memory, std::span(&segment, 1), entry);
+  return load_segments(memory, std::span(&segment, 1), entry, copy);
 }
 
 /// Builds the information and the strings that it points to; they lie from `kBootInformation` and `kCommandLine` on.
@@ -162,7 +162,8 @@ Result<EntryState> load_multiboot(engine::GuestMemory& memory, const MemoryMap& 
     return fail(fmt::format("the Multiboot kernel requires what this machine has not: header flags {:#x}{}", unknown,
                             unknown & 4 ? ", a video mode" : ""));
   }
-  auto image = header->flags & kHasAddresses ? load_by_addresses(memory, kernel, *header) : load_elf32(memory, kernel);
+  auto image = header->flags & kHasAddresses ? load_by_addresses(memory, kernel, *header, copy)
+                                             : load_elf32(memory, kernel, copy);
   if (!image) return std::unexpected(image.error());
   if (image->end > map.low_end || overlaps(*image, 0, kCommandLine + kCommandLineSize) ||
       overlaps(*image, kExtendedBiosDataArea, kHighMemory)) {

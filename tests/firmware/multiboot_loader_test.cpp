@@ -107,6 +107,12 @@ TEST(MultibootLoader, LoadsByTheAddressesInTheHeader) {
   EXPECT_EQ(why(load(*memory, with_addresses(0, 0), {}, "", {})), "loaded");
 }
 
+TEST(MultibootLoader, SaysThatItsFileCannotBeRead) {
+  const Copy broken = [](auto, auto) -> Result<> { return fail("it cannot be read"); };
+  auto memory = machine_memory(16 * kMib);
+  EXPECT_EQ(why(load(*memory, elf(0x100000, 0x100000), {}, "", {}, broken)), "it cannot be read");
+}
+
 TEST(MultibootLoader, SaysWhatIsWrong) {
   auto memory = machine_memory(16 * kMib);
   const auto complaint = [&](const Bytes& kernel) { return why(load(*memory, kernel, {}, "", {})); };
