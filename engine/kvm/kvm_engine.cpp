@@ -103,7 +103,7 @@ Result<FileDescriptor> make_machine(int device) {
 /// its memory. So the first one, and the trial, begin before anybody asks.
 class KvmEngine final : public Engine {
  public:
-  KvmEngine(FileDescriptor device, KvmHost host, Capabilities capabilities)
+  KvmEngine(FileDescriptor device, std::shared_ptr<KvmHost> host, Capabilities capabilities)
       : device_(std::move(device)),
         first_(begin(make_machine, device_.get())),
         trial_(begin(try_guest, device_.get())),
@@ -113,13 +113,14 @@ class KvmEngine final : public Engine {
   const Capabilities& capabilities() const override { return capabilities_; }
 
   Result<> try_out() override {
-    if (!trial_.valid()) return tried_;
-    auto trial = trial_.get();
-    if (!trial) return tried_ = std::unexpected(trial.error());
-    host_.tsc_frequency = capabilities_.tsc_frequency = trial->tsc_frequency;
-    host_.saved_state = capabilities_.saved_state = host_.saved_state && trial->can_freeze_time;
-    tried_machine_ = std::move(*trial);
-    return {};
+    if (!tried_) {
+      tried_ = trial_.get();
+      if (const auto& trial = *tried_) {
+        host_->tsc_frequency = capabilities_.tsc_frequency = trial->tsc_frequency;
+        host_->saved_state = capabilities_.saved_state = host_->saved_state && trial->can_freeze_time;
+      }
+    }
+    return *tried_ ? Result<>() : std::unexpected(tried_->error());
   }
 
   Result<std::unique_ptr<Partition>> create_partition(const PartitionSettings& settings) override {
@@ -131,18 +132,15 @@ class KvmEngine final : public Engine {
     if (auto tried = try_out(); !tried) return std::unexpected(tried.error());
     auto machine = first_.valid() ? first_.get() : make_machine(device_.get());
     if (!machine) return std::unexpected(machine.error());
-    if (!shared_host_) shared_host_ = std::make_shared<const KvmHost>(host_);
-    return KvmPartition::create(std::move(*machine), settings, shared_host_);
+    return KvmPartition::create(std::move(*machine), settings, host_);
   }
 
  private:
   FileDescriptor device_;
   std::future<Result<FileDescriptor>> first_;
   std::future<Result<Trial>> trial_;
-  Result<> tried_;
-  std::optional<Trial> tried_machine_;
-  KvmHost host_;  // complete when it has been tried out
-  std::shared_ptr<const KvmHost> shared_host_;
+  std::optional<Result<Trial>> tried_;
+  std::shared_ptr<KvmHost> host_;  // complete when it has been tried out, which is before a partition sees it
   Capabilities capabilities_;
 };
 
@@ -169,12 +167,12 @@ Result<std::unique_ptr<Engine>> open_engine_at(const char* path) {
   // The guest's local APIC ids are eight bits wide, and 255 is for all.
   const int maximum = std::min(extension(KVM_CAP_MAX_VCPUS), 255);
   const bool synic = has_synic(extension);
-  KvmHost host{.cpuid = std::move(*cpuid),
-               .msrs = std::move(*msrs),
-               .run_size = static_cast<std::size_t>(run_size),
-               .tsc_frequency = 0,
-               .synic = synic,
-               .saved_state = has_saved_state(extension)};
+  auto host = std::make_shared<KvmHost>(KvmHost{.cpuid = std::move(*cpuid),
+                                                .msrs = std::move(*msrs),
+                                                .run_size = static_cast<std::size_t>(run_size),
+                                                .tsc_frequency = 0,
+                                                .synic = synic,
+                                                .saved_state = has_saved_state(extension)});
   return std::make_unique<KvmEngine>(std::move(device), std::move(host),
                                      Capabilities{.name = "kvm",
                                                   .maximum_vps = static_cast<std::uint32_t>(std::max(maximum, 1)),
