@@ -12,11 +12,9 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
-#include <cstdlib>
-#include <memory>
-#include <new>
 #include <string>
 
+#include "disk/buffers.hpp"
 #include "disk/chain/chain.hpp"
 #include "disk/operation/convert.hpp"
 #include "disk/synchronization.hpp"
@@ -33,28 +31,6 @@ struct Work {
   std::uint64_t count = 75000;
   std::uint64_t flush_every = 0;
   std::uint64_t stride = 0;  // from one request to the next; 0: the size
-};
-
-/// The memory that all requests of a run read into or write from, as those of qemu-img bench do: whole pages, in memory
-/// before the clock starts.
-class Buffer {
- public:
-  explicit Buffer(std::uint64_t size)
-      : bytes_(static_cast<std::byte*>(std::aligned_alloc(kPage, (size + kPage - 1) / kPage * kPage))), size_(size) {
-    if (bytes_ == nullptr) {
-      throw std::bad_alloc();
-    }
-    std::fill_n(bytes_.get(), size_, std::byte{0x61});
-  }
-  std::span<std::byte> bytes() const { return {bytes_.get(), size_}; }
-
- private:
-  struct Free {
-    void operator()(std::byte* bytes) const { std::free(bytes); }
-  };
-  static constexpr std::size_t kPage = 4096;
-  std::unique_ptr<std::byte, Free> bytes_;
-  std::uint64_t size_;
 };
 
 /// What the workers of one run share.
@@ -126,9 +102,10 @@ Task<Result<>> perform(Ring& ring, const Work& work) {
   if (!disk) {
     co_return std::unexpected(disk.error());
   }
-  const Buffer buffer(work.size);
+  // Of all requests, as those of qemu-img bench have it: in memory before the clock starts.
+  PageBuffer buffer(work.size, std::byte{0x61});
   const auto start = std::chrono::steady_clock::now();
-  Run running{**disk, work, buffer.bytes()};
+  Run running{**disk, work, buffer};
   auto done = co_await running.all();
   if (done) {
     print_time(start);

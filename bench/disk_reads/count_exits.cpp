@@ -12,6 +12,7 @@
 
 #include <cstdint>
 #include <cstdio>
+#include <cstdlib>
 #include <fstream>
 #include <string>
 
@@ -34,7 +35,10 @@ std::int64_t read_kvm(const char* name) {
 Counts read_counts(int hypervisor) {
   if (hypervisor < 0) return {read_kvm("exits") - read_kvm("io_exits"), read_kvm("irq_injections")};
   bulkhead_information information = {};
-  ::ioctl(hypervisor, BULKHEAD_GET_INFORMATION, &information);
+  if (::ioctl(hypervisor, BULKHEAD_GET_INFORMATION, &information) != 0) {
+    std::perror(BULKHEAD_DEVICE);
+    std::exit(1);
+  }
   return {static_cast<std::int64_t>(information.hypervisor.exits),
           static_cast<std::int64_t>(information.hypervisor.interrupts)};
 }
