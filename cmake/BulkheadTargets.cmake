@@ -32,6 +32,7 @@ endif()
 
 add_library(bulkhead_fmt STATIC ${CMAKE_CURRENT_LIST_DIR}/fmt.cpp)
 target_link_libraries(bulkhead_fmt PUBLIC bulkhead_options)
+target_include_directories(bulkhead_fmt SYSTEM PUBLIC $<TARGET_PROPERTY:fmt::fmt,INTERFACE_INCLUDE_DIRECTORIES>)
 
 # bulkhead_library(NAME SOURCES ... [DEPENDS ...]): the static library bulkhead_NAME. DEPENDS names rooms or targets.
 function(bulkhead_library name)
