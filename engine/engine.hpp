@@ -199,9 +199,10 @@ struct Capabilities {
 class Engine {
  public:
   virtual ~Engine() = default;
-  /// tsc_frequency and saved_state may be 0 and false until it has been tried out.
+  /// tsc_frequency may be 0 until it has been tried out.
   virtual const Capabilities& capabilities() const = 0;
-  /// Makes sure that it runs guests, for which it may have to wait. Creating the first partition does the same. Error: why it does not.
+  /// Makes sure that it runs guests, by running one, for which it may have to wait. A machine need not ask for that: its
+  /// own guest's first run says the same. Error: why it does not.
   virtual Result<> try_out() { return {}; }
   virtual Result<std::unique_ptr<Partition>> create_partition(const PartitionSettings& settings) = 0;
 };

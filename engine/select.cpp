@@ -17,22 +17,15 @@ struct Candidate {
 };
 constexpr std::array<Candidate, 2> kCandidates = {{{"native", native::open_engine}, {"kvm", kvm::open_engine}}};
 
-Result<std::unique_ptr<Engine>> open_and_try(const Candidate& candidate) {
-  auto engine = candidate.open();
-  if (!engine) return engine;
-  if (auto tried = (*engine)->try_out(); !tried) return std::unexpected(tried.error());
-  return engine;
-}
-
 }  // namespace
 
-Result<std::unique_ptr<Engine>> select_engine(std::string_view name, TryOut try_out) {
+Result<std::unique_ptr<Engine>> select_engine(std::string_view name) {
   std::string obstacles;
   bool known = name == "auto";
   for (const auto& candidate : kCandidates) {
     if (name != "auto" && name != candidate.name) continue;
     known = true;
-    auto engine = try_out == TryOut::Now ? open_and_try(candidate) : candidate.open();
+    auto engine = candidate.open();
     if (engine) return engine;
     obstacles += fmt::format("{}{}: {}", obstacles.empty() ? "" : "; ", candidate.name, engine.error().message());
   }
@@ -43,8 +36,9 @@ Result<std::unique_ptr<Engine>> select_engine(std::string_view name, TryOut try_
 std::vector<EngineAvailability> available_engines() {
   std::vector<EngineAvailability> availabilities;
   for (const auto& candidate : kCandidates) {
-    const auto engine = open_and_try(candidate);
-    availabilities.push_back({std::string(candidate.name), engine ? "" : engine.error().message()});
+    const auto engine = candidate.open();
+    const auto works = engine ? (*engine)->try_out() : std::unexpected(engine.error());
+    availabilities.push_back({std::string(candidate.name), works ? "" : works.error().message()});
   }
   return availabilities;
 }

@@ -115,7 +115,7 @@ class Observer final : public MachineObserver {
 };
 
 Ending run_machine(const CommandLine& line, Reporter& reporter) {
-  auto engine = engine::select_engine(line.engine, engine::TryOut::WithFirstPartition);
+  auto engine = engine::select_engine(line.engine);
   if (!engine) return {EndingKind::NotStarted, engine.error().message()};
 
   boost::asio::io_context event_loop(1);

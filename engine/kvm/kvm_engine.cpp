@@ -8,10 +8,11 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <chrono>
 #include <cstring>
 #include <future>
-#include <optional>
 #include <system_error>
+#include <thread>
 
 #include "engine/file_descriptor.hpp"
 #include "engine/kvm/cpuid.hpp"
@@ -25,20 +26,9 @@
 namespace bulkhead::engine::kvm {
 namespace {
 
-/// A throw-away machine, and what its processor tells. It is kept, since the kernel waits for all processors of the host
-/// when a machine goes, and a guest would wait with it.
-struct Trial {
-  FileDescriptor machine;
-  FileDescriptor processor;
-  std::uint64_t tsc_frequency = 0;  // Hz, 0 if the kernel does not know it
-  bool can_freeze_time = false;
-};
-
-/// Runs one HLT in a guest made for it. There are kernels whose /dev/kvm makes machines but cannot enter them.
-Result<Trial> try_guest(int device) {
-  FileDescriptor machine(ioctl(device, KVM_CREATE_VM, 0));
-  if (!machine.is_open()) return std::unexpected(Error::from_errno("/dev/kvm cannot create a machine", errno));
-
+/// Runs one HLT in a machine that nobody needs. There are kernels whose /dev/kvm makes machines but cannot enter them.
+/// Gives the frequency of its processor's time stamp counter.
+Result<std::uint64_t> try_guest(int device, const FileDescriptor& machine) {
   alignas(4096) static std::array<std::uint8_t, 4096> page = {0xf4};  // HLT
   kvm_userspace_memory_region region = {};
   region.memory_size = page.size();
@@ -75,52 +65,53 @@ Result<Trial> try_guest(int device) {
     return fail(
         fmt::format("/dev/kvm creates machines but cannot run them (KVM_RUN: exit reason {})", run->exit_reason));
   }
-  const int kilohertz = ioctl(processor.get(), KVM_GET_TSC_KHZ, 0);
-  const bool can_freeze = can_freeze_time(processor.get());
-  return Trial{.machine = std::move(machine),
-               .processor = std::move(processor),
-               .tsc_frequency = kilohertz > 0 ? static_cast<std::uint64_t>(kilohertz) * 1000 : 0,
-               .can_freeze_time = can_freeze};
-}
-
-/// Begins it in a thread of its own; where there is none to be had, it is done when its result is asked for.
-template <typename Work, typename... Arguments>
-auto begin(Work work, Arguments... arguments) {
-  try {
-    return std::async(std::launch::async, work, arguments...);
-  } catch (const std::system_error&) {
-    return std::async(std::launch::deferred, work, arguments...);
-  }
+  return counter_frequency(processor.get());
 }
 
 Result<FileDescriptor> make_machine(int device) {
   FileDescriptor machine(ioctl(device, KVM_CREATE_VM, 0));
   if (machine.is_open()) return machine;
-  return std::unexpected(Error::from_errno("cannot create a KVM machine", errno));
+  return std::unexpected(Error::from_errno("/dev/kvm cannot create a machine", errno));
 }
 
-/// The kernel makes a machine in no time but waits for all processors of the host meanwhile, longer than a guest's kernel takes to be put into
-/// its memory. So the first one, and the trial, begin before anybody asks.
+/// Begins to make one, and returns when a thread of ours does so. Where there is no thread to be had, the machine is made
+/// when it is asked for.
+std::future<Result<FileDescriptor>> begin_machine(int device) {
+  std::promise<void> begun;
+  auto beginning = begun.get_future();
+  try {
+    auto machine = std::async(std::launch::async, [device, begun = std::move(begun)]() mutable {
+      begun.set_value();
+      return make_machine(device);
+    });
+    // New threads, also the kernel's that makes the machine, get a processor that is busy only when its thread waits.
+    beginning.wait();
+    if (std::thread::hardware_concurrency() == 1) machine.wait_for(std::chrono::milliseconds(1));
+    return machine;
+  } catch (const std::system_error&) {
+    return std::async(std::launch::deferred, make_machine, device);
+  }
+}
+
+/// Linux 6.1 makes a machine in no time but waits for all processors of the host meanwhile, about as long as a
+/// guest's kernel takes to be put into its memory. So the first one begins before anybody asks.
 class KvmEngine final : public Engine {
  public:
-  KvmEngine(FileDescriptor device, std::shared_ptr<KvmHost> host, Capabilities capabilities)
+  KvmEngine(FileDescriptor device, std::shared_ptr<const KvmHost> host, Capabilities capabilities)
       : device_(std::move(device)),
-        first_(begin(make_machine, device_.get())),
-        trial_(begin(try_guest, device_.get())),
+        first_(begin_machine(device_.get())),
         host_(std::move(host)),
         capabilities_(std::move(capabilities)) {}
 
   const Capabilities& capabilities() const override { return capabilities_; }
 
   Result<> try_out() override {
-    if (!tried_) {
-      tried_ = trial_.get();
-      if (const auto& trial = *tried_) {
-        host_->tsc_frequency = capabilities_.tsc_frequency = trial->tsc_frequency;
-        host_->saved_state = capabilities_.saved_state = host_->saved_state && trial->can_freeze_time;
-      }
-    }
-    return *tried_ ? Result<>() : std::unexpected(tried_->error());
+    auto machine = new_machine();
+    if (!machine) return std::unexpected(machine.error());
+    const auto frequency = try_guest(device_.get(), *machine);
+    if (!frequency) return std::unexpected(frequency.error());
+    capabilities_.tsc_frequency = *frequency;
+    return {};
   }
 
   Result<std::unique_ptr<Partition>> create_partition(const PartitionSettings& settings) override {
@@ -129,18 +120,17 @@ class KvmEngine final : public Engine {
                               settings.vp_count));
     }
     if (settings.synic && !capabilities_.synic) return fail("this kernel's KVM lacks SynICs");
-    if (auto tried = try_out(); !tried) return std::unexpected(tried.error());
-    auto machine = first_.valid() ? first_.get() : make_machine(device_.get());
+    auto machine = new_machine();
     if (!machine) return std::unexpected(machine.error());
     return KvmPartition::create(std::move(*machine), settings, host_);
   }
 
  private:
+  Result<FileDescriptor> new_machine() { return first_.valid() ? first_.get() : make_machine(device_.get()); }
+
   FileDescriptor device_;
   std::future<Result<FileDescriptor>> first_;
-  std::future<Result<Trial>> trial_;
-  std::optional<Result<Trial>> tried_;
-  std::shared_ptr<KvmHost> host_;  // complete when it has been tried out, which is before a partition sees it
+  std::shared_ptr<const KvmHost> host_;
   Capabilities capabilities_;
 };
 
@@ -170,15 +160,15 @@ Result<std::unique_ptr<Engine>> open_engine_at(const char* path) {
   auto host = std::make_shared<KvmHost>(KvmHost{.cpuid = std::move(*cpuid),
                                                 .msrs = std::move(*msrs),
                                                 .run_size = static_cast<std::size_t>(run_size),
-                                                .tsc_frequency = 0,
                                                 .synic = synic,
                                                 .saved_state = has_saved_state(extension)});
+  const bool saved_state = host->saved_state;
   return std::make_unique<KvmEngine>(std::move(device), std::move(host),
                                      Capabilities{.name = "kvm",
                                                   .maximum_vps = static_cast<std::uint32_t>(std::max(maximum, 1)),
                                                   .tsc_frequency = 0,
                                                   .synic = synic,
-                                                  .saved_state = false,
+                                                  .saved_state = saved_state,
                                                   .dirty_pages = true,
                                                   .reference_time = true,
                                                   .takes_memory = true});

@@ -14,7 +14,8 @@
 
 namespace bulkhead::engine::kvm {
 
-/// Opens /dev/kvm and makes sure that it has what the engine needs; whether it runs guests is being tried meanwhile (Engine::try_out).
+/// Opens /dev/kvm and makes sure that it has what the engine needs. Whether it runs guests is another matter
+/// (Engine::try_out).
 /// Errors: the first thing that is missing, in one line.
 Result<std::unique_ptr<Engine>> open_engine();
 

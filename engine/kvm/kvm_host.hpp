@@ -14,7 +14,6 @@ struct KvmHost {
   std::vector<kvm_cpuid_entry2> cpuid;  // supported_cpuid
   std::vector<std::uint32_t> msrs;      // that are a processor's state, in ascending order
   std::size_t run_size = 0;             // of a processor's shared pages, bytes
-  std::uint64_t tsc_frequency = 0;      // Hz, of a new processor; 0: not known
   bool synic = false;                   // processors have SynICs, and what needs one
   bool saved_state = false;             // everything that saving takes is there
 };

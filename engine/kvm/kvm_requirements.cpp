@@ -54,7 +54,10 @@ bool has_synic(const ExtensionCheck& extension) {
 }
 
 bool has_saved_state(const ExtensionCheck& extension) {
-  return has_all(extension, {KVM_CAP_XCRS, KVM_CAP_XSAVE, KVM_CAP_ADJUST_CLOCK});
+  // A kernel whose clock can go by the time of day also lets the offset of a time stamp counter be set, by which time is
+  // stopped: both came with Linux 5.16.
+  return has_all(extension, {KVM_CAP_XCRS, KVM_CAP_XSAVE}) &&
+         (extension(KVM_CAP_ADJUST_CLOCK) & KVM_CLOCK_REALTIME) != 0;
 }
 
 std::string explain_open_failure(std::string_view path, int error, bool virtualizes) {

@@ -18,7 +18,7 @@ Result<> check_requirements(const ExtensionCheck& extension);
 
 /// Everything that SynICs take.
 bool has_synic(const ExtensionCheck& extension);
-/// Everything that saved state takes, besides can_freeze_time.
+/// Everything that saved state takes.
 bool has_saved_state(const ExtensionCheck& extension);
 
 /// Why the device could not be opened. `virtualizes` says whether the processor offers SVM or VMX to this kernel.

@@ -192,7 +192,7 @@ Result<SavedUnit> save_processor(const SavedProcessor& from, const FrozenTime& t
       .bytes("apic", bytes_of(apic.regs))
       .bytes("msrs", msrs_to_bytes(read_msrs(processor, from.host.msrs)))
       .bytes("cpuid", saved_cpuid(from.cpuid))
-      .number("counter frequency", from.host.tsc_frequency)
+      .number("counter frequency", counter_frequency(processor))
       .number("counter", time.counter)
       .number("apic timer deadline", time.deadline);
   return saved;
@@ -238,7 +238,7 @@ Result<Parsed> parse(const SavedProcessor& to, const SavedUnit& saved) {
   if (auto read = reader.finish(); !read) return std::unexpected(read.error());
   if (index != to.index) return fail(fmt::format("the state is of processor {}, this is {}", index, to.index));
   if (auto checked = check_cpuid(cpuid, to.cpuid); !checked) return std::unexpected(checked.error());
-  if (auto checked = check_counter_frequency(frequency, to.host.tsc_frequency); !checked)
+  if (auto checked = check_counter_frequency(frequency, counter_frequency(to.processor)); !checked)
     return std::unexpected(checked.error());
   if (!parsed.pointers.empty() && parsed.pointers.size() != sizeof(kvm_sregs2::pdptrs)) {
     return fail("the saved page directory pointers are cut short");

@@ -24,12 +24,6 @@ kvm_device_attr counter_offset(std::uint64_t& value) {
 
 }  // namespace
 
-bool can_freeze_time(int processor) {
-  std::uint64_t none = 0;
-  const kvm_device_attr attribute = counter_offset(none);
-  return ioctl(processor, KVM_HAS_DEVICE_ATTR, &attribute) == 0;
-}
-
 Result<FrozenTime> freeze_processor(int processor, std::uint64_t host_counter) {
   FrozenTime frozen;
   std::uint64_t offset = 0;
@@ -64,6 +58,11 @@ Result<> thaw_processor(int processor, const FrozenTime& frozen, std::uint64_t h
     return fail("cannot set the deadline of a local APIC's timer");
   }
   return {};
+}
+
+std::uint64_t counter_frequency(int processor) {
+  const int kilohertz = ioctl(processor, KVM_GET_TSC_KHZ, 0);
+  return kilohertz > 0 ? static_cast<std::uint64_t>(kilohertz) * 1000 : 0;
 }
 
 Result<std::uint64_t> read_reference_time(int machine) {

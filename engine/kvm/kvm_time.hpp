@@ -34,7 +34,7 @@ Result<> thaw_processor(int processor, const FrozenTime& frozen, std::uint64_t h
 Result<std::uint64_t> read_reference_time(int machine);
 Result<> set_reference_time(int machine, std::uint64_t time);
 
-/// True if the kernel has all of the above.
-bool can_freeze_time(int processor);
+/// Of a processor's time stamp counter, in Hz; 0: the kernel does not know it.
+std::uint64_t counter_frequency(int processor);
 
 }  // namespace bulkhead::engine::kvm

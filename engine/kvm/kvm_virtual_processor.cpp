@@ -117,10 +117,15 @@ Result<> KvmVirtualProcessor::inject_external_interrupt(std::uint8_t vector) {
 Result<bool> KvmVirtualProcessor::enter(bool immediate) {
   if (immediate) run_->immediate_exit = 1;
   const int result = ioctl(processor_.get(), KVM_RUN, 0);
-  if (result >= 0) return true;
   // EAGAIN: a processor that waited for SIPI got it.
-  if (errno == EINTR || errno == EAGAIN) return false;
-  return std::unexpected(Error::from_errno(fmt::format("cannot run virtual processor {}", index_), errno));
+  const bool interrupted = result < 0 && (errno == EINTR || errno == EAGAIN);
+  if (result >= 0 || interrupted) {
+    has_run_ = true;
+    return !interrupted;
+  }
+  return std::unexpected(Error::from_errno(has_run_ ? fmt::format("cannot run virtual processor {}", index_)
+                                                    : "/dev/kvm creates machines but cannot run them (KVM_RUN)",
+                                           errno));
 }
 
 Result<Exit> KvmVirtualProcessor::run() {

@@ -92,6 +92,7 @@ class KvmVirtualProcessor final : public VirtualProcessor {
   std::optional<Piece> reading_;  // returned, its value not yet given
   bool translate_again_ = false;  // the exit in the shared page was not returned yet
   bool unfinished_ = false;       // the instruction of the last exit ends in the next KVM_RUN
+  bool has_run_ = false;
 
   std::atomic<bool> cancelled_ = false;
   std::atomic<bool> window_wanted_ = false;

@@ -19,6 +19,7 @@ class EngineTest : public testing::TestWithParam<const char*> {
   void SetUp() override {
     auto engine = select_engine(GetParam());
     if (!engine) GTEST_SKIP() << engine.error().message();
+    if (auto tried = (*engine)->try_out(); !tried) GTEST_SKIP() << tried.error().message();
     engine_ = std::move(*engine);
   }
   std::unique_ptr<GuestMachine> make(const PartitionSettings& settings = {}) {

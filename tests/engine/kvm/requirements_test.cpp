@@ -45,6 +45,13 @@ TEST(KvmRequirements, SynicsNeedTheFilterThatTellsOfEndsOfMessages) {
   EXPECT_FALSE(has_synic(kernel_without(KVM_CAP_HYPERV_SYNIC2)));
 }
 
+TEST(KvmRequirements, SavedStateNeedsAClockThatGoesByTheTimeOfDay) {
+  EXPECT_FALSE(has_saved_state(kernel_without(KVM_CAP_XCRS)));
+  const auto clock = [](int flags) { return [flags](int asked) { return asked == KVM_CAP_ADJUST_CLOCK ? flags : 1; }; };
+  EXPECT_FALSE(has_saved_state(clock(KVM_CLOCK_TSC_STABLE)));  // Linux 5.15
+  EXPECT_TRUE(has_saved_state(clock(KVM_CLOCK_TSC_STABLE | KVM_CLOCK_REALTIME)));
+}
+
 TEST(KvmRequirements, AMissingDeviceIsExplainedByProcessorOrModule) {
   EXPECT_THAT(explain_open_failure("/dev/kvm", ENOENT, false), HasSubstr("neither SVM nor VMX"));
   EXPECT_THAT(explain_open_failure("/dev/kvm", ENOENT, true), HasSubstr("kvm-amd or kvm-intel is not loaded"));
