@@ -100,16 +100,22 @@ Bytes table_commands(std::string_view rsdp_file) {
   return commands.content();
 }
 
-void describe_kernel(FirmwareConfiguration& configuration, const BiosBoot& boot, Bytes setup) {
+FirmwareConfiguration::Source source_of(std::span<const std::uint8_t> bytes, const Copy& copy) {
+  return {.size = bytes.size(), .read = [bytes, copy](std::uint64_t offset, std::span<std::uint8_t> to) {
+            return copy(bytes.subspan(offset, to.size()), to).has_value();
+          }};
+}
+
+void describe_kernel(FirmwareConfiguration& configuration, const BiosBoot& boot, Bytes setup, const Copy& copy) {
   const auto rest = boot.kernel.subspan(setup.size());
   configuration.set_number(Item::KernelAddress, kHighMemory, 4);
   configuration.set_number(Item::KernelSize, rest.size(), 4);
-  configuration.set_view(Item::KernelData, rest);
+  configuration.set_source(Item::KernelData, source_of(rest, copy));
   configuration.set_number(Item::SetupAddress, kSetupAddress, 4);
   configuration.set_number(Item::SetupSize, setup.size(), 4);
   configuration.set(Item::SetupData, std::move(setup));
   configuration.set_number(Item::InitrdSize, boot.initrd.size(), 4);
-  configuration.set_view(Item::InitrdData, boot.initrd);
+  configuration.set_source(Item::InitrdData, source_of(boot.initrd, copy));
   const Bytes command_line = ByteWriter().text(boot.command_line).u8(0).content();
   configuration.set_number(Item::CommandLineAddress, kCommandLine, 4);
   configuration.set_number(Item::CommandLineSize, command_line.size(), 4);
@@ -126,7 +132,7 @@ Result<engine::GuestMemory::Range> bios_range(std::uint64_t size) {
 }
 
 Result<> load_bios(engine::GuestMemory& memory, vdev::FirmwareConfiguration& configuration, const BiosBoot& boot,
-                   const MachineDescription& machine) {
+                   const MachineDescription& machine, const Copy& copy) {
   auto setup = complete_setup(boot);
   if (!setup) return std::unexpected(setup.error());
   auto map = build_memory_map(memory);
@@ -153,7 +159,7 @@ Result<> load_bios(engine::GuestMemory& memory, vdev::FirmwareConfiguration& con
   configuration.set_file(kRsdpFile, Bytes(acpi.begin(), acpi.begin() + kRsdpSize));
   configuration.set_file("etc/table-loader", table_commands(kRsdpFile));
   configuration.set_file("genroms/linuxboot_dma.bin", Bytes(boot.boot_rom.begin(), boot.boot_rom.end()));
-  describe_kernel(configuration, boot, std::move(*setup));
+  describe_kernel(configuration, boot, std::move(*setup), copy);
   return {};
 }
 

@@ -32,9 +32,9 @@ struct BiosBoot {
 };
 
 /// Puts BIOS and tables into the guest's memory, which has the range of `bios_range`, and tells the BIOS the rest through
-/// `configuration`, which refers to the bytes of `boot` from then on. Errors: the kernel is no bzImage, is cut short, or
-/// does not fit into memory with its initrd; the command line is too long.
+/// `configuration`, which asks `copy` for the kernel and the initrd while the BIOS runs. Errors: the kernel is no bzImage,
+/// is cut short, or does not fit into memory with its initrd; the command line is too long.
 Result<> load_bios(engine::GuestMemory& memory, vdev::FirmwareConfiguration& configuration, const BiosBoot& boot,
-                   const MachineDescription& machine);
+                   const MachineDescription& machine, const Copy& copy = copy_bytes);
 
 }  // namespace bulkhead::firmware

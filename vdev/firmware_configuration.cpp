@@ -51,11 +51,11 @@ FirmwareConfiguration::FirmwareConfiguration(engine::GuestMemory& memory) : memo
 }
 
 void FirmwareConfiguration::set(Item item, std::vector<std::uint8_t> bytes) {
-  items_[number_of(item)] = {.owned = std::move(bytes), .view = {}};
+  items_[number_of(item)] = {.owned = std::move(bytes), .source = {}};
 }
 
-void FirmwareConfiguration::set_view(Item item, std::span<const std::uint8_t> bytes) {
-  items_[number_of(item)] = {.owned = {}, .view = bytes};
+void FirmwareConfiguration::set_source(Item item, Source source) {
+  items_[number_of(item)] = {.owned = {}, .source = std::move(source)};
 }
 
 void FirmwareConfiguration::set_number(Item item, std::uint64_t value, unsigned size) {
@@ -68,7 +68,7 @@ void FirmwareConfiguration::set_file(std::string_view name, std::vector<std::uin
   auto found = std::ranges::find(files_, name);
   if (found == files_.end()) found = files_.emplace(files_.end(), name.substr(0, kFileNameSize - 1));
   const auto index = static_cast<std::uint16_t>(found - files_.begin());
-  items_[static_cast<std::uint16_t>(number_of(Item::FirstFile) + index)] = {.owned = std::move(bytes), .view = {}};
+  items_[static_cast<std::uint16_t>(number_of(Item::FirstFile) + index)] = {.owned = std::move(bytes), .source = {}};
   renew_directory();
 }
 
@@ -77,7 +77,7 @@ void FirmwareConfiguration::renew_directory() {
   append_big_endian(directory, static_cast<std::uint32_t>(files_.size()));
   std::uint16_t number = number_of(Item::FirstFile);
   for (const auto& name : files_) {
-    append_big_endian(directory, static_cast<std::uint32_t>(items_[number].bytes().size()));
+    append_big_endian(directory, static_cast<std::uint32_t>(items_[number].size()));
     append_big_endian(directory, number++);
     append_big_endian(directory, std::uint16_t{0});
     directory.insert(directory.end(), name.begin(), name.end());
@@ -93,10 +93,20 @@ void FirmwareConfiguration::select(std::uint16_t item) {
   offset_ = 0;
 }
 
-std::uint8_t FirmwareConfiguration::read_byte() {
+bool FirmwareConfiguration::Content::read(std::uint64_t offset, std::span<std::uint8_t> to) const {
+  if (source.read) return source.read(offset, to);
+  std::ranges::copy(std::span(owned).subspan(offset, to.size()), to.begin());
+  return true;
+}
+
+bool FirmwareConfiguration::read_on(std::span<std::uint8_t> to) {
   const auto found = items_.find(selected_);
-  if (found == items_.end() || offset_ >= found->second.bytes().size()) return 0;
-  return found->second.bytes()[offset_++];
+  const std::uint64_t size = found == items_.end() ? 0 : found->second.size();
+  const auto front = to.first(std::min<std::uint64_t>(to.size(), size - std::min(size, offset_)));
+  std::ranges::fill(to.subspan(front.size()), std::uint8_t{0});
+  if (!front.empty() && !found->second.read(offset_, front)) return false;
+  offset_ += to.size();
+  return true;
 }
 
 std::uint32_t FirmwareConfiguration::read_port(std::uint16_t port, unsigned size) {
@@ -106,7 +116,8 @@ std::uint32_t FirmwareConfiguration::read_port(std::uint16_t port, unsigned size
     if (port >= kAddressHigh) {
       byte = static_cast<std::uint8_t>(kTransferSignature[port + index - kAddressHigh]);
     } else if (port == kData) {
-      byte = read_byte();
+      std::uint8_t next = 0;
+      if (read_on({&next, 1})) byte = next;
     }
     value |= byte << (8 * index);
   }
@@ -145,18 +156,12 @@ void FirmwareConfiguration::transfer(std::uint64_t command_address) {
 }
 
 bool FirmwareConfiguration::copy_to_guest(std::uint64_t address, std::uint32_t size) {
-  const auto found = items_.find(selected_);
-  const auto item = found == items_.end() ? std::span<const std::uint8_t>() : found->second.bytes();
   while (size > 0) {
     const auto* region = memory_.find(address);
     if (region == nullptr || !region->writable) return false;
     const std::uint64_t offset = address - region->base;
     const auto part = region->bytes.subspan(offset, std::min<std::uint64_t>(size, region->bytes.size() - offset));
-    const std::uint64_t begin = std::min<std::uint64_t>(offset_, item.size());
-    const auto front = item.subspan(begin, std::min(part.size(), item.size() - begin));
-    std::ranges::copy(front, part.begin());
-    std::ranges::fill(part.subspan(front.size()), std::uint8_t{0});
-    offset_ += part.size();
+    if (!read_on(part)) return false;
     address += part.size();
     size -= static_cast<std::uint32_t>(part.size());
   }

@@ -51,8 +51,13 @@ class FirmwareConfiguration final : public PortDevice, public state::StateUnit {
 
   /// Before the machine starts. What is there already is replaced.
   void set(Item item, std::vector<std::uint8_t> bytes);
-  /// The same with bytes that live longer than this object.
-  void set_view(Item item, std::span<const std::uint8_t> bytes);
+  /// The same with bytes that are elsewhere, in a file, say. `read` fills `to` with those from `offset` on, which are not
+  /// beyond the end, while the machine runs; false: they cannot be had.
+  struct Source {
+    std::uint64_t size = 0;
+    std::function<bool(std::uint64_t offset, std::span<std::uint8_t> to)> read;
+  };
+  void set_source(Item item, Source source);
   /// A little-endian number of `size` bytes.
   void set_number(Item item, std::uint64_t value, unsigned size);
   /// A name that fits kFileNameSize. Of files with the same name the last one counts.
@@ -73,13 +78,15 @@ class FirmwareConfiguration final : public PortDevice, public state::StateUnit {
  private:
   struct Content {
     std::vector<std::uint8_t> owned;
-    std::span<const std::uint8_t> view;
+    Source source;  // whose `read` is there if the bytes are not owned
 
-    std::span<const std::uint8_t> bytes() const { return owned.empty() ? view : owned; }
+    std::uint64_t size() const { return source.read ? source.size : owned.size(); }
+    bool read(std::uint64_t offset, std::span<std::uint8_t> to) const;
   };
 
   void select(std::uint16_t item);
-  std::uint8_t read_byte();
+  /// Fills it with what comes next in the selected item, and with zeros from its end on.
+  bool read_on(std::span<std::uint8_t> to);
   void transfer(std::uint64_t command_address);
   bool copy_to_guest(std::uint64_t address, std::uint32_t size);
   void renew_directory();

@@ -199,8 +199,9 @@ Result<> Machine::make_partition() {
 }
 
 Result<> Machine::boot() {
-  auto registers = firmware_.load(*memory_, {.vp_count = settings_.vp_count, .vmbus = vmbus_ != nullptr},
-                                  motherboard_->firmware_configuration());
+  auto registers = firmware_.load(
+      *memory_, {.vp_count = settings_.vp_count, .vmbus = vmbus_ != nullptr}, motherboard_->firmware_configuration(),
+      [this](const Error& error) { request({.kind = EndingKind::Failed, .detail = error.message()}); });
   if (!registers) return std::unexpected(registers.error());
   if (auto made = make_partition(); !made) return made;
   return registers->empty() ? Result<>() : processors_.front()->vp().set_registers(*registers);

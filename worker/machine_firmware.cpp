@@ -28,9 +28,11 @@ std::vector<engine::GuestMemory::Range> MachineFirmware::memory_ranges() const {
   return {*firmware::bios_range(bios_.bytes().size())};
 }
 
-Result<std::vector<engine::RegisterAssignment>> MachineFirmware::load(engine::GuestMemory& memory,
-                                                                      const firmware::MachineDescription& machine,
-                                                                      vdev::FirmwareConfiguration* configuration) {
+const ImageFile& MachineFirmware::file_of(std::span<const std::uint8_t> piece) const {
+  return initrd_.holds(piece) ? initrd_ : kernel_;
+}
+
+Result<> MachineFirmware::map_files() {
   auto kernel = ImageFile::map(files_.kernel, "the kernel");
   if (!kernel) return std::unexpected(kernel.error());
   ImageFile initrd;
@@ -39,25 +41,43 @@ Result<std::vector<engine::RegisterAssignment>> MachineFirmware::load(engine::Gu
     if (!mapped) return std::unexpected(mapped.error());
     initrd = std::move(*mapped);
   }
-  const auto within = [&](const Error& error) {
-    return std::unexpected(error.within(fmt::format("cannot load '{}'", kernel->path())));
-  };
-  if (configuration == nullptr) {
-    const firmware::Copy copy = [&](std::span<const std::uint8_t> piece, std::span<std::uint8_t> to) {
-      return initrd.holds(piece) ? initrd.read(piece, to) : kernel->read(piece, to);
-    };
-    auto entry = firmware::load(memory, kernel->bytes(), initrd.bytes(), files_.kernel_arguments, machine, copy);
-    if (!entry) return within(entry.error());
-    return std::move(entry->registers);
-  }
-  const firmware::BiosBoot boot{.bios = bios_.bytes(),
-                                .boot_rom = boot_rom_.bytes(),
-                                .kernel = kernel->bytes(),
-                                .initrd = initrd.bytes(),
-                                .command_line = files_.kernel_arguments};
-  if (auto loaded = firmware::load_bios(memory, *configuration, boot, machine); !loaded) return within(loaded.error());
   kernel_ = std::move(*kernel);
   initrd_ = std::move(initrd);
+  return {};
+}
+
+Result<std::vector<engine::RegisterAssignment>> MachineFirmware::load(engine::GuestMemory& memory,
+                                                                      const firmware::MachineDescription& machine,
+                                                                      vdev::FirmwareConfiguration* configuration,
+                                                                      std::function<void(const Error&)> failed) {
+  if (auto mapped = map_files(); !mapped) return std::unexpected(mapped.error());
+  const auto cannot_load = [](const ImageFile& file, const Error& error) {
+    return error.within(fmt::format("cannot load '{}'", file.path()));
+  };
+  if (configuration == nullptr) {
+    const firmware::Copy copy = [this](std::span<const std::uint8_t> piece, std::span<std::uint8_t> to) {
+      return file_of(piece).read(piece, to);
+    };
+    auto entry = firmware::load(memory, kernel_.bytes(), initrd_.bytes(), files_.kernel_arguments, machine, copy);
+    if (!entry) return std::unexpected(cannot_load(kernel_, entry.error()));
+    kernel_ = {};
+    initrd_ = {};
+    return std::move(entry->registers);
+  }
+  const firmware::Copy copy = [this, cannot_load, failed = std::move(failed)](std::span<const std::uint8_t> piece,
+                                                                              std::span<std::uint8_t> to) {
+    auto read = file_of(piece).read(piece, to);
+    if (!read) failed(cannot_load(file_of(piece), read.error()));
+    return read;
+  };
+  const firmware::BiosBoot boot{.bios = bios_.bytes(),
+                                .boot_rom = boot_rom_.bytes(),
+                                .kernel = kernel_.bytes(),
+                                .initrd = initrd_.bytes(),
+                                .command_line = files_.kernel_arguments};
+  if (auto loaded = firmware::load_bios(memory, *configuration, boot, machine, copy); !loaded) {
+    return std::unexpected(cannot_load(kernel_, loaded.error()));
+  }
   return std::vector<engine::RegisterAssignment>();
 }
 

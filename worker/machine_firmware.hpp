@@ -3,6 +3,7 @@
 // What a machine starts with: the kernel and its files, and the BIOS where one starts the kernel.
 #pragma once
 
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -31,16 +32,23 @@ class MachineFirmware {
   std::vector<engine::GuestMemory::Range> memory_ranges() const;
 
   /// Loads everything into the machine's memory, as at power-on. Gives the registers that processor 0 does not begin
-  /// with anyway. `configuration`: the BIOS's, or null without one. Errors: those of firmware/.
+  /// with anyway. Errors: those of firmware/.
+  /// `configuration`: the BIOS's, or null without one. With one the kernel and the initrd are read when the BIOS asks for
+  /// them, and `failed` is told of what cannot be read then; this object must stay where it is.
   Result<std::vector<engine::RegisterAssignment>> load(engine::GuestMemory& memory,
                                                        const firmware::MachineDescription& machine,
-                                                       vdev::FirmwareConfiguration* configuration);
+                                                       vdev::FirmwareConfiguration* configuration,
+                                                       std::function<void(const Error&)> failed);
 
  private:
+  Result<> map_files();
+  /// The file that the piece is of.
+  const ImageFile& file_of(std::span<const std::uint8_t> piece) const;
+
   Files files_;
   ImageFile bios_;
   ImageFile boot_rom_;
-  // What the BIOS still reads; without one they are mapped only while they are copied.
+  // While they are loaded: with a BIOS as long as the machine runs.
   ImageFile kernel_;
   ImageFile initrd_;
 };

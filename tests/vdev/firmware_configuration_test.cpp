@@ -118,6 +118,30 @@ TEST_F(FirmwareConfigurationTest, TransfersAnItemToMemory) {
   EXPECT_EQ(in_memory(0x2000, 3), std::string("d\0\0", 3));
 }
 
+TEST_F(FirmwareConfigurationTest, TransfersWhatIsElsewhere) {
+  std::vector<std::uint64_t> offsets;
+  device_.set_source(Item::KernelData, {.size = 4, .read = [&](std::uint64_t offset, std::span<std::uint8_t> to) {
+                                          offsets.push_back(offset);
+                                          for (auto& byte : to) byte = static_cast<std::uint8_t>('a' + offset++);
+                                          return true;
+                                        }});
+  EXPECT_EQ(transfer(selecting(Item::KernelData) | kRead, 3, 0x2000), 0u);
+  EXPECT_EQ(in_memory(0x2000, 3), "abc");
+  EXPECT_EQ(transfer(kRead, 3, 0x2000), 0u);
+  EXPECT_EQ(in_memory(0x2000, 3), std::string("d\0\0", 3));
+  EXPECT_EQ(offsets, (std::vector<std::uint64_t>{0, 3}));
+  select(Item::KernelData);
+  EXPECT_EQ(read(5), std::string("abcd\0", 5));
+}
+
+TEST_F(FirmwareConfigurationTest, WhatCannotBeReadIsAnError) {
+  device_.set_source(Item::KernelData,
+                     {.size = 4, .read = [](std::uint64_t, std::span<std::uint8_t>) { return false; }});
+  EXPECT_EQ(transfer(selecting(Item::KernelData) | kRead, 4, 0x2000), kFailed);
+  select(Item::KernelData);
+  EXPECT_EQ(read(2), std::string(2, '\0'));
+}
+
 TEST_F(FirmwareConfigurationTest, SkipsBytes) {
   device_.set(Item::SetupData, {'a', 'b', 'c', 'd'});
   EXPECT_EQ(transfer(selecting(Item::SetupData) | kSkip, 2, 0), 0u);

@@ -10,6 +10,7 @@
 #include <filesystem>
 
 #include "engine/fake/fake_engine.hpp"
+#include "tests/firmware/kernels.hpp"
 
 namespace bulkhead::worker {
 namespace {
@@ -32,6 +33,12 @@ FileDescriptor tiny_kernel() {
   } image;
   const int file = open("/tmp", O_TMPFILE | O_RDWR, 0600);
   EXPECT_EQ(write(file, &image, sizeof image), static_cast<ssize_t>(sizeof image));
+  return FileDescriptor(file);
+}
+
+FileDescriptor file_with(std::span<const std::uint8_t> bytes) {
+  const int file = open("/tmp", O_TMPFILE | O_RDWR, 0600);
+  EXPECT_EQ(write(file, bytes.data(), bytes.size()), static_cast<ssize_t>(bytes.size()));
   return FileDescriptor(file);
 }
 
@@ -268,6 +275,25 @@ TEST_F(MachineTest, SaysWhyItCannotBeMade) {
   const std::string path = std::filesystem::canonical("/etc/os-release");
   EXPECT_EQ(error_of(std::move(text)),
             "cannot load '" + path + "': the kernel is neither a Linux bzImage nor a Multiboot image");
+}
+
+TEST_F(MachineTest, AKernelThatIsCutShortWhileItsBiosReadsItEndsTheMachine) {
+  auto chosen = settings();
+  chosen.bios = file_with(std::vector<std::uint8_t>(0x2'0000));
+  chosen.boot_rom = file_with(std::vector<std::uint8_t>(512));
+  chosen.kernel = file_with(firmware::bzimage());
+  const FileDescriptor kernel(dup(chosen.kernel.get()));
+  create(std::move(chosen));
+  ASSERT_EQ(ftruncate(kernel.get(), 4096), 0);
+
+  // A transfer of 8 KiB of the kernel (item 11h) to 1 MiB, as the boot ROM asks for it: all big endian.
+  const std::vector<std::uint8_t> command{0, 0x11, 0, 0x0a, 0, 0, 0x20, 0, 0, 0, 0, 0, 0, 0x10, 0, 0};
+  ASSERT_TRUE(guest_->memory()->write(0x1000, command));
+  guest_writes(0x518, 0x0010'0000, 4);
+  const Ending ending = run_to_end();
+  EXPECT_EQ(ending.kind, EndingKind::Failed);
+  EXPECT_TRUE(ending.detail.starts_with("cannot load '/tmp/")) << ending.detail;
+  EXPECT_TRUE(ending.detail.ends_with("': it has become shorter while it was read")) << ending.detail;
 }
 
 TEST_F(MachineTest, ThereIsAVmbusWhereTheEngineCan) {
