@@ -1,23 +1,35 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// start-cost GUEST-MIB MARK COMMAND WORD...: what a virtual machine on KVM costs before and beside its guest's work. Runs
-// the command until it prints MARK, and prints
+// start-cost GUEST-MIB MARK COMMAND WORD...: what a virtual machine on KVM costs before and beside its guest's work. Prints
 //
-//   first-entry TICKS        TSC ticks from the start of the command to its processor's first entry into the guest
-//   memory-peak NAME KIB     for each process of it: the greatest PSS beside guest memory (bench/start_cost/memory_use.hpp)
+//   machine-made MEAN LEAST MOST  TSC ticks that the kernel takes to make a KVM machine (KVM_CREATE_VM)
+//   first-entry MEAN LEAST MOST   TSC ticks from the start of the command to its processor's first entry into the guest
+//   memory-peak NAME KIB          for each process of it: the greatest PSS beside guest memory (memory_use.hpp)
 //
-// The command is run twice: for the time, and for the memory, so that looking at memory is not in the time. The entry is told
-// by the kernel's trace event kvm_entry, of the thread that runs processor 0 ("vp0" is the worker's, "CPU 0/KVM" QEMU's with
-// debug-threads=on). Memory is looked at a hundred times a second for the first half of a second, then ten times.
+// Each time is taken sixteen times, at moments that are spread over the kernel's clock tick, because some kernels wait for
+// ticks when they make a machine. The command is ended as soon as it has entered its guest. Its first start, which finds
+// nothing in the kernel's caches, does not count. The entry is told by the kernel's trace event kvm_entry, of the thread
+// that runs processor 0 ("vp0" is the worker's, "CPU 0/KVM" QEMU's with debug-threads=on).
+// For the memory the command runs once more, until it prints MARK; it is looked at a hundred times a second for the first
+// half of a second, then ten times.
+#include <fcntl.h>
+#include <linux/kvm.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
+#include <unistd.h>
 #include <x86intrin.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
+#include <functional>
+#include <numeric>
 #include <optional>
 #include <string>
+#include <thread>
+#include <vector>
 
 #include "bench/command/command.hpp"
 #include "bench/start_cost/memory_use.hpp"
@@ -32,15 +44,17 @@ bool write_file(const std::string& path, const std::string& text) {
   return static_cast<bool>(file << text << std::flush);
 }
 
-/// Traces the first entry, and nothing after it.
+/// Traces entries into guests from now on, and keeps the first ones.
 bool start_tracing() {
   ::mount("tracefs", kTracing.c_str(), "tracefs", 0, nullptr);  // it may be there already
   const std::string event = kTracing + "events/kvm/kvm_entry/";
-  const std::string condition = "comm == \"vp0\" || comm == \"CPU 0/KVM\"";
-  return write_file(kTracing + "trace_clock", "x86-tsc") && write_file(event + "filter", condition) &&
-         write_file(event + "trigger", "traceoff:1 if " + condition) && write_file(event + "enable", "1") &&
+  return write_file(kTracing + "trace_clock", "x86-tsc") && write_file(kTracing + "options/overwrite", "0") &&
+         write_file(event + "filter", "comm == \"vp0\" || comm == \"CPU 0/KVM\"") &&
+         write_file(event + "enable", "1") && write_file(kTracing + "trace", "") &&
          write_file(kTracing + "tracing_on", "1");
 }
+
+void stop_tracing() { write_file(kTracing + "tracing_on", "0"); }
 
 /// A line of a trace: "    vp0-123     [000] d....  TICKS: kvm_entry: vcpu 0, rip 0x..."
 std::optional<unsigned long long> first_entry() {
@@ -58,22 +72,74 @@ void complain(const Command& command, const char* mark) {
   std::fprintf(stderr, "'%s' did not come; all that was said is: %s\n", mark, command.said().c_str());
 }
 
+/// Waits for a quiet moment, and then for the part `part` of `parts` of 20 ms, in which the ticks of all usual kernels come
+/// a whole number of times.
+void wait_for_moment(unsigned part, unsigned parts) {
+  constexpr auto kCycle = std::chrono::nanoseconds(std::chrono::milliseconds(20));
+  std::this_thread::sleep_for(std::chrono::milliseconds(300));
+  const auto now = [] { return std::chrono::steady_clock::now().time_since_epoch(); };
+  const auto moment = (now() / kCycle + 1) * kCycle + kCycle * part / parts;
+  while (now() < moment) continue;
+}
+
+/// Ticks that a machine takes, or nothing, and a message.
+std::optional<unsigned long long> measure_machine(unsigned part, unsigned parts) {
+  wait_for_moment(part, parts);
+  const int device = ::open("/dev/kvm", O_RDWR | O_CLOEXEC);
+  const auto before = __rdtsc();
+  const int machine = ::ioctl(device, KVM_CREATE_VM, 0);
+  const auto after = __rdtsc();
+  if (machine < 0) std::perror("start-cost: cannot create a KVM machine");
+  ::close(machine);
+  ::close(device);
+  return machine < 0 ? std::nullopt : std::optional(after - before);
+}
+
 /// Ticks from the start of the command to the first entry, or nothing, and a message.
-std::optional<unsigned long long> measure_time(char** words, const char* mark) {
+std::optional<unsigned long long> measure_time(char** words, unsigned part, unsigned parts) {
+  constexpr int kPatience = 10000, kStep = 50;  // milliseconds
   if (!start_tracing()) {
     std::fputs("start-cost: the kernel does not trace entries into guests\n", stderr);
     return std::nullopt;
   }
+  wait_for_moment(part, parts);
   const auto before = __rdtsc();
   Command command(words);
-  while (!command.has_said(mark)) {
-    if (command.read() == Command::Read::Something) continue;
-    complain(command, mark);
-    return std::nullopt;
+  for (int waited = 0; waited < kPatience; waited += kStep) {
+    const bool ended = command.read(kStep) == Command::Read::End;
+    if (const auto entry = first_entry()) {
+      stop_tracing();
+      return *entry - before;
+    }
+    if (ended) break;
   }
-  const auto entry = first_entry();
-  if (!entry) std::fputs("start-cost: no processor's thread entered a guest\n", stderr);
-  return entry ? std::optional(*entry - before) : std::nullopt;
+  stop_tracing();
+  std::fprintf(stderr, "start-cost: no processor's thread entered a guest; all that was said is: %s\n",
+               command.said().c_str());
+  return std::nullopt;
+}
+
+struct Times {
+  unsigned long long mean, least, most;
+};
+
+/// `measure` gives ticks, or nothing, of the part of a tick's cycle that it is given.
+std::optional<Times> measure_often(
+    const std::function<std::optional<unsigned long long>(unsigned, unsigned)>& measure) {
+  constexpr unsigned kTimes = 16;
+  if (!measure(0, kTimes)) return std::nullopt;  // the first time, when caches are empty
+  std::vector<unsigned long long> all;
+  for (unsigned time = 0; time < kTimes; ++time) {
+    const auto ticks = measure(time, kTimes);
+    if (!ticks) return std::nullopt;
+    all.push_back(*ticks);
+  }
+  const auto [least, most] = std::ranges::minmax(all);
+  return Times{std::accumulate(all.begin(), all.end(), 0ULL) / kTimes, least, most};
+}
+
+void print(const char* name, const Times& times) {
+  std::printf("%s %llu %llu %llu\n", name, times.mean, times.least, times.most);
 }
 
 using Peaks = std::map<std::string, std::uint64_t>;
@@ -103,11 +169,15 @@ int run(int count, char** arguments) {
     return 2;
   }
   const std::uint64_t guest_kib = std::strtoull(arguments[1], nullptr, 10) * 1024;
-  const auto ticks = measure_time(arguments + 3, arguments[2]);
-  if (!ticks) return 1;
+  const auto machine = measure_often(measure_machine);
+  if (!machine) return 1;
+  const auto entry =
+      measure_often([&](unsigned part, unsigned parts) { return measure_time(arguments + 3, part, parts); });
+  if (!entry) return 1;
   const auto peaks = measure_memory(arguments + 3, arguments[2], guest_kib);
   if (!peaks) return 1;
-  std::printf("first-entry %llu\n", *ticks);
+  print("machine-made", *machine);
+  print("first-entry", *entry);
   for (const auto& [name, kib] : *peaks) {
     std::printf("memory-peak %s %llu\n", name.c_str(), static_cast<unsigned long long>(kib));
   }
