@@ -4,8 +4,12 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
+#include <array>
 #include <cstdio>
 #include <exception>
+#include <memory>
+#include <string>
 #include <string_view>
 
 #include "cli/disk_command.hpp"
@@ -17,7 +21,9 @@
 namespace bulkhead::cli {
 namespace {
 
-void add_run(CLI::App& app, RunOptions& options, int& status) {
+void add_run(CLI::App& app, int& status) {
+  const auto made = std::make_shared<RunOptions>();
+  RunOptions& options = *made;
   auto* run = app.add_subcommand("run", "Start a virtual machine and be its console until it ends");
   run->add_option("--kernel", options.kernel, "A Linux bzImage or a Multiboot 1 ELF image")->required();
   run->add_option("--initrd", options.initrd, "The kernel's initial RAM disk, or its one Multiboot module");
@@ -66,39 +72,58 @@ void add_run(CLI::App& app, RunOptions& options, int& status) {
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   run->add_flag("--debug-exit", options.debug_exit,
                 "Give the guest the port 0x501: a write of V ends the machine with the status 2V+1");
-  run->callback([run, &options, &status] {
-    options.named = run->count("--name") > 0;
-    status = run_machine(options);
+  run->callback([run, made, &status] {
+    made->named = run->count("--name") > 0;
+    status = run_machine(*made);
   });
 }
 
-void add_host(CLI::App& app, bool& as_json, int& status) {
+void add_host(CLI::App& app, int& status) {
+  const auto as_json = std::make_shared<bool>(false);
   auto* host = app.add_subcommand("host", "About this host")->require_subcommand(1);
   auto* information = host->add_subcommand("info", "What this host offers to virtual machines");
-  information->add_flag("--json", as_json, "As one JSON object");
-  information->callback([&as_json, &status] { status = show_host(as_json); });
+  information->add_flag("--json", *as_json, "As one JSON object");
+  information->callback([as_json, &status] { status = show_host(*as_json); });
+}
+
+struct Commands {
+  std::string_view name;  // of the one command, or none
+  void (*add)(CLI::App& app, int& status);
+};
+constexpr std::array<Commands, 4> kCommands = {
+    {{"run", add_run}, {"host", add_host}, {"disk", add_disk}, {"", add_machine_commands}}};
+
+/// Only the command that is named, if it is: the options of all of them take longer to make than a machine's worker to
+/// start.
+void add_commands(CLI::App& app, std::string_view name, int& status) {
+  const bool named = std::ranges::find(kCommands, name, &Commands::name) != kCommands.end();
+  for (const auto& commands : kCommands) {
+    if (!named || commands.name == name) commands.add(app, status);
+  }
+}
+
+/// What is wrong, in the library's words, which leave out the name that stands where a command's should.
+std::string describe(const CLI::App& app, const CLI::ParseError& error) {
+  const CLI::App* last = &app;
+  while (!last->get_subcommands().empty()) last = last->get_subcommands().front();
+  const auto unknown = last->remaining();
+  if (last->get_require_subcommand_min() == 0 || unknown.empty()) return error.what();
+  const char* kind = unknown.front().starts_with('-') ? "option" : "command";
+  return fmt::format("there is no {} '{}'; --help lists them", kind, unknown.front());
 }
 
 int run(int count, char** values) {
   CLI::App app("Runs virtual machines on the Bulkhead hypervisor", "bulkhead");
   app.set_version_flag("--version", "bulkhead " BULKHEAD_VERSION);
   app.require_subcommand(1);
-  RunOptions options;
-  bool as_json = false;
   int status = 0;
-  add_run(app, options, status);
-  // The options of all commands take longer to make than a machine's worker to start.
-  if (count < 2 || std::string_view(values[1]) != "run") {
-    add_host(app, as_json, status);
-    add_disk(app, status);
-    add_machine_commands(app, status);
-  }
+  add_commands(app, count > 1 ? values[1] : "", status);
   try {
     app.parse(count, values);
   } catch (const CLI::Success& asked_for_help) {
     return app.exit(asked_for_help);
   } catch (const CLI::ParseError& error) {
-    fmt::print(stderr, "bulkhead: {}\n", error.what());
+    fmt::print(stderr, "bulkhead: {}\n", describe(app, error));
     return worker::kUsageStatus;
   }
   return status;

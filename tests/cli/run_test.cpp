@@ -31,6 +31,15 @@ TEST(Program, AWrongCommandLineGetsOneLineAndStatus2) {
   }
 }
 
+TEST(Program, ACommandThatIsNotThereIsNamed) {
+  EXPECT_EQ(run("fly").text, "bulkhead: there is no command 'fly'; --help lists them\n");
+  EXPECT_EQ(run("--fly").text, "bulkhead: there is no option '--fly'; --help lists them\n");
+  EXPECT_EQ(run("host fly").text, "bulkhead: there is no command 'fly'; --help lists them\n");
+  EXPECT_EQ(run("disk fly high").text, "bulkhead: there is no command 'fly'; --help lists them\n");
+  EXPECT_EQ(run("run fly").text, "bulkhead: --kernel is required\n");
+  EXPECT_EQ(run("host").text, "bulkhead: A subcommand is required\n");
+}
+
 TEST(Program, WhatCannotBeStartedGetsOneLineAndStatus1) {
   const std::array<std::pair<const char*, const char*>, 13> cases = {{
       {"run --kernel /nowhere",
