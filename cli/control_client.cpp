@@ -14,7 +14,7 @@
 namespace bulkhead::cli {
 namespace {
 
-constexpr std::size_t kLongestLine = 16 * 1024 * 1024;
+constexpr std::size_t kLongestLine = 16 << 20;
 constexpr std::size_t kMostFiles = 64;
 constexpr int kRequest = 1;  // the id; there is one at a time
 

@@ -59,8 +59,8 @@ void FirmwareConfiguration::set_source(Item item, Source source) {
 }
 
 void FirmwareConfiguration::set_number(Item item, std::uint64_t value, unsigned size) {
-  std::vector<std::uint8_t> bytes;
-  for (unsigned index = 0; index < size; ++index) bytes.push_back(static_cast<std::uint8_t>(value >> (8 * index)));
+  std::vector<std::uint8_t> bytes(size);
+  for (unsigned index = 0; index < size; ++index) bytes[index] = static_cast<std::uint8_t>(value >> (8 * index));
   set(item, std::move(bytes));
 }
 

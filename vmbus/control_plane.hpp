@@ -167,7 +167,7 @@ class ControlPlane {
 
 template <typename Message>
 void ControlPlane::send(const Message& message) {
-  const auto* bytes = static_cast<const std::uint8_t*>(static_cast<const void*>(&message));
+  const auto* bytes = reinterpret_cast<const std::uint8_t*>(&message);
   actions_.emplace_back(Send{.target_vp = target_vp_, .message = {bytes, bytes + sizeof message}});
 }
 

@@ -23,7 +23,7 @@ constexpr std::array<std::string_view, 4> kRingNames = {"closed", "opening", "op
 
 template <typename T>
 std::span<const std::uint8_t> bytes_of(const T& value) {
-  return {static_cast<const std::uint8_t*>(static_cast<const void*>(&value)), sizeof value};
+  return {reinterpret_cast<const std::uint8_t*>(&value), sizeof value};
 }
 
 template <typename T>
@@ -147,7 +147,7 @@ Result<> ControlPlane::restore(const state::SavedUnit& saved) {
         return fail(fmt::format("saved state of vmbus: channel {} has no rings", std::to_underlying(id)));
       }
     }
-    if (!restored.channels_.emplace(id, std::move(state)).second) return fail("saved state of vmbus: a channel twice");
+    if (!restored.channels_.emplace(id, state).second) return fail("saved state of vmbus: a channel twice");
   }
   const auto offered = std::ranges::count_if(channels_, [](const auto& c) { return !c.second.is_sub_channel(); });
   if (primaries != static_cast<std::size_t>(offered)) {

@@ -21,7 +21,7 @@ class MessageQueue {
  public:
   static constexpr std::size_t kBacklog = 64;
   /// An offer and its end for each channel that can be, and the backlog.
-  static constexpr std::size_t kMaximum = 2 * abi::vmbus::kMaximumChannelId + 2 * kBacklog;
+  static constexpr std::size_t kMaximum = 2 * (abi::vmbus::kMaximumChannelId + kBacklog);
 
   explicit MessageQueue(SynicPort& port) : port_(port) {}
 

@@ -62,7 +62,7 @@ class RingMemory {
 
   std::atomic_ref<std::uint32_t> word(std::size_t offset) const {
     // The control page is page-aligned memory of the guest; the offsets are multiples of 4.
-    return std::atomic_ref<std::uint32_t>(*static_cast<std::uint32_t*>(static_cast<void*>(pages_[0] + offset)));
+    return std::atomic_ref<std::uint32_t>(*reinterpret_cast<std::uint32_t*>(pages_[0] + offset));
   }
 
   std::vector<std::uint8_t*> pages_;  // the control page first

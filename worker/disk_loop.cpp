@@ -21,7 +21,7 @@ Result<std::unique_ptr<DiskLoop>> DiskLoop::create(boost::asio::io_context& even
   const int watched = fcntl(loop->ring_->descriptor(), F_DUPFD_CLOEXEC, 0);
   if (watched < 0) return std::unexpected(Error::from_errno("cannot watch io_uring", errno));
   boost::system::error_code error;
-  loop->readable_.assign(watched, error);
+  static_cast<void>(loop->readable_.assign(watched, error));
   if (error) {
     ::close(watched);
     return fail("cannot watch io_uring: " + error.message());

@@ -60,6 +60,7 @@ Result<std::unique_ptr<vsp::storage::LogicalUnit>> MachineStorage::open(DiskAtta
   const bool dvd = disk.option.kind == "dvd";
   if (disk.files.empty()) return std::make_unique<vsp::storage::DvdUnit>(nullptr, fallback);
   std::vector<DescriptorStore::Entry> entries;
+  entries.reserve(disk.files.size());
   for (std::size_t index = 0; index < disk.files.size(); ++index) {
     entries.push_back({std::move(disk.files[index]), disk.option.files[index].path});
   }

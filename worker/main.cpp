@@ -13,6 +13,8 @@
 #include <boost/asio/signal_set.hpp>
 #include <cerrno>
 #include <csignal>
+#include <cstdio>
+#include <exception>
 #include <optional>
 #include <ranges>
 #include <string>
@@ -51,9 +53,7 @@ engine::FileDescriptor take(const std::optional<int>& number) {
 }
 
 std::vector<DiskAttachment> take(const std::vector<DiskOption>& options) {
-  std::vector<DiskAttachment> disks;
-  for (const auto& option : options) disks.emplace_back(option);
-  return disks;
+  return std::vector<DiskAttachment>(options.begin(), options.end());
 }
 
 /// Lets the machine go on with each SIGUSR1: it may be paused because the host's disk is full.
@@ -202,6 +202,11 @@ int run(std::span<const std::string> arguments) {
 }  // namespace bulkhead::worker
 
 int main(int count, char** values) {
-  const std::vector<std::string> arguments(values + 1, values + count);
-  return bulkhead::worker::run(arguments);
+  try {
+    const std::vector<std::string> arguments(values + 1, values + count);
+    return bulkhead::worker::run(arguments);
+  } catch (const std::exception& error) {  // no memory, most likely
+    std::fprintf(stderr, "bulkhead-vmwp: %s\n", error.what());
+    return bulkhead::worker::exit_status({bulkhead::worker::EndingKind::Failed});
+  }
 }

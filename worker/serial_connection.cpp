@@ -33,7 +33,7 @@ SerialConnection::SerialConnection(boost::asio::io_context& event_loop, std::mut
   if (!descriptor.is_open()) return;
   fcntl(descriptor.get(), F_SETFL, fcntl(descriptor.get(), F_GETFL) | O_NONBLOCK);
   boost::system::error_code error;
-  descriptor_.assign(descriptor.get(), error);
+  static_cast<void>(descriptor_.assign(descriptor.get(), error));
   if (error) {
     hung_up_ = true;
   } else {

@@ -56,6 +56,7 @@ Result<> UnitTree::restore(const state::SavedUnit& saved) {
 Result<> UnitTree::restore_each(const state::SavedUnit& saved) {
   state::SavedReader reader(saved, "the machine", 1);
   std::vector<state::SavedList> parts;
+  parts.reserve(units_.size());
   for (const auto* unit : units_) parts.push_back(reader.list(unit->name(), 1));
   if (auto complete = reader.finish(); !complete) return complete;
   for (std::size_t i = 0; i < units_.size(); ++i) {

@@ -50,6 +50,7 @@ void FakeProcessor::set(abi::RegisterName name, abi::RegisterValue value) {
 std::vector<RegisterAssignment> FakeProcessor::registers() const {
   const std::lock_guard lock(mutex_);
   std::vector<RegisterAssignment> all;
+  all.reserve(registers_.size());
   for (const auto& [name, value] : registers_) all.push_back({.name = name, .value = value});
   return all;
 }

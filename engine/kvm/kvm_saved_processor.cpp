@@ -25,7 +25,7 @@ using state::SavedUnit;
 constexpr std::uint32_t kVersion = 1;
 constexpr std::size_t kApicProcessorPriority = 0xa0;  // offset of the register
 constexpr std::size_t kMaximumMsrs = 4096;
-constexpr std::size_t kMaximumXsave = 64 * 1024;
+constexpr std::size_t kMaximumXsave = 64 << 10;
 
 template <typename T>
 std::span<const std::uint8_t> bytes_of(const T& value) {
@@ -217,7 +217,7 @@ Result<Parsed> parse(const SavedProcessor& to, const SavedUnit& saved) {
   SavedReader reader(saved, "virtual processor", kVersion);
   Parsed parsed;
   const SavedBytes engine = reader.bytes_up_to("engine", 16);
-  const SavedBytes registers = reader.bytes_up_to("registers", 64 * 1024);
+  const SavedBytes registers = reader.bytes_up_to("registers", 64 << 10);
   const std::uint64_t index = reader.number("index", UINT32_MAX);
   parsed.activity = static_cast<std::uint32_t>(reader.number("activity", KVM_MP_STATE_AP_RESET_HOLD));
   const state::SavedList events = reader.list("events", 1);
@@ -226,7 +226,7 @@ Result<Parsed> parse(const SavedProcessor& to, const SavedUnit& saved) {
   parsed.xsave = reader.bytes_up_to("xsave", kMaximumXsave);
   parsed.apic = reader.bytes("apic", KVM_APIC_REG_SIZE);
   const SavedBytes msrs = reader.bytes_up_to("msrs", kMaximumMsrs * sizeof(Msr));
-  const SavedBytes cpuid = reader.bytes_up_to("cpuid", 64 * 1024);
+  const SavedBytes cpuid = reader.bytes_up_to("cpuid", 64 << 10);
   const std::uint64_t frequency = reader.number("counter frequency");
   parsed.time.counter = reader.number("counter");
   parsed.time.deadline = reader.number("apic timer deadline");

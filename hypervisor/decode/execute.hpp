@@ -17,7 +17,7 @@ std::optional<std::uint64_t> execute(const Instruction& instruction, std::uint64
 
 /// Whether the memory operand is read at all: a plain store does not, and a device may care.
 constexpr bool reads_memory(const Instruction& instruction) {
-  return !(instruction.operation == Operation::Move && instruction.to_memory);
+  return instruction.operation != Operation::Move || !instruction.to_memory;
 }
 
 /// Whether it is one with a memory operand.

@@ -42,8 +42,8 @@ hv_status InterceptTable::install(std::uint32_t type, std::uint32_t access, std:
     case HV_INTERCEPT_TYPE_HYPERCALL: hypercalls_ = access != 0; return HV_STATUS_SUCCESS;
     case HV_INTERCEPT_TYPE_UNKNOWN_SYNIC_CONNECTION: connections_ = access != 0; return HV_STATUS_SUCCESS;
     case HV_INTERCEPT_TYPE_APIC_EOI: apic_eoi_ = access != 0; return HV_STATUS_SUCCESS;
+    default: return HV_STATUS_INVALID_PARAMETER;
   }
-  return HV_STATUS_INVALID_PARAMETER;
 }
 
 }  // namespace bulkhead::hypervisor

@@ -88,15 +88,14 @@ void extended_state(std::uint32_t subleaf, std::uint64_t xcr0, CpuidResult& resu
     }
     return size;
   };
-  if (features == 0) {
+  const bool is_there = subleaf <= 1 || (subleaf < 64 && (features >> subleaf & 1) != 0);
+  if (features == 0 || !is_there) {
     result = {};
   } else if (subleaf == 0) {
     result = {static_cast<std::uint32_t>(features), size_of(xcr0), size_of(features),
               static_cast<std::uint32_t>(features >> 32)};
   } else if (subleaf == 1) {
     result = {result.eax & bits({0, 1, 2}), size_of(xcr0), 0, 0};  // XSAVEOPT XSAVEC XGETBV(1), no XSAVES
-  } else if (subleaf >= 64 || !(features >> subleaf & 1)) {
-    result = {};
   }
 }
 

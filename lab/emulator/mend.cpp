@@ -102,7 +102,7 @@ void** find_pointer(void* pointer) {
         for (unsigned number = 0; number < object->dlpi_phnum; ++number) {
           const auto& segment = object->dlpi_phdr[number];
           if (segment.p_type != PT_GNU_RELRO) continue;
-          auto** const words = reinterpret_cast<void**>(object->dlpi_addr + segment.p_vaddr);
+          auto** const words = std::bit_cast<void**>(object->dlpi_addr + segment.p_vaddr);
           for (std::size_t index = 0; index < segment.p_memsz / sizeof(void*); ++index) {
             if (words[index] != wanted.pointer) continue;
             wanted.found = &words[index];
@@ -123,7 +123,7 @@ bool poll_before_taking() {
   }
   void** const entry = find_pointer(reinterpret_cast<void*>(take_interrupt));
   const auto address = std::bit_cast<std::array<std::uint8_t, sizeof(void*)>>(&look_again);
-  return entry != nullptr && overwrite(entry, address, PROT_READ);
+  return entry != nullptr && overwrite(static_cast<void*>(entry), address, PROT_READ);
 }
 
 /// Replaces the start of the function of that name by a jump; false if that is not possible.

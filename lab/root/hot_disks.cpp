@@ -14,6 +14,7 @@
 #include <boost/asio/read_until.hpp>
 #include <boost/asio/streambuf.hpp>
 #include <cstdio>
+#include <exception>
 #include <istream>
 #include <span>
 
@@ -119,4 +120,11 @@ int run(std::span<char*> arguments) {
 }  // namespace
 }  // namespace bulkhead::lab
 
-int main(int count, char** values) { return bulkhead::lab::run({values, static_cast<std::size_t>(count)}); }
+int main(int count, char** values) {
+  try {
+    return bulkhead::lab::run({values, static_cast<std::size_t>(count)});
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "hot-disks: %s\n", error.what());
+    return 1;
+  }
+}

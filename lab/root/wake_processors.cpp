@@ -37,5 +37,6 @@ int main() {
   const unsigned count = std::thread::hardware_concurrency();
   if (count < 2) return 0;
   std::vector<std::jthread> threads;
+  threads.reserve(count);
   for (unsigned own = 0; own < count; ++own) threads.emplace_back(wake, own, (own + 1) % count);
 }

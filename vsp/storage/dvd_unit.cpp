@@ -14,7 +14,7 @@ namespace sense = scsi::sense;
 constexpr std::uint16_t kCdRom = 0x0008;
 constexpr std::uint16_t kDvdRom = 0x0010;
 /// What is larger is a DVD: 99 minutes of 75 frames a second, more than a CD has.
-constexpr std::uint64_t kLargestCd = 99 * 60 * 75;
+constexpr std::uint64_t kLargestCd = std::uint64_t{99} * 60 * 75;
 constexpr std::uint8_t kLeadOutTrack = 0xaa;
 /// Between the beginning of a CD in minutes, seconds and frames and its block 0.
 constexpr std::uint32_t kFramesBeforeFirst = 150;

@@ -11,7 +11,7 @@ namespace bulkhead::vsp::storage {
 namespace {
 
 constexpr std::size_t kMaximumParked = 4096;
-constexpr std::size_t kMaximumPacket = 8 * UINT16_MAX;
+constexpr std::size_t kMaximumPacket = std::size_t{8} * UINT16_MAX;
 
 }  // namespace
 

@@ -120,10 +120,10 @@ void StorageTarget::run(Slot& slot, Request& request) {
   ++slot.commands;
   // A task that need not wait ends within this call, and the request and, if it leaves, the slot are gone.
   disk::start(slot.unit->execute(request.command),
-              [this, &request](ScsiResult result) { ended(request, std::move(result)); });
+              [this, &request](const ScsiResult& result) { ended(request, result); });
 }
 
-void StorageTarget::ended(Request& request, ScsiResult result) {
+void StorageTarget::ended(Request& request, const ScsiResult& result) {
   const Address address = request.address;
   Slot& slot = slots_.find(address)->second;
   --slot.running;

@@ -80,7 +80,7 @@ class StorageTarget {
   void admit_or_wait(Slot& slot, Request& request);
   void admit_waiting(Address address);
   void run(Slot& slot, Request& request);
-  void ended(Request& request, ScsiResult result);
+  void ended(Request& request, const ScsiResult& result);
   void park(Slot& slot, Request& request, const ScsiResult& result);
   void begin_reset(Request& reset);
   void finish_resets();

@@ -88,7 +88,7 @@ Json to_json(const state::Inspection& node) {
 }
 
 const std::map<std::string, Commands::Command, std::less<>>& Commands::table() {
-  static const std::map<std::string, Command, std::less<>> kCommands = {
+  static const std::map<std::string, Command, std::less<>> commands = {
       {"status", &Commands::status},
       {"inspect", &Commands::inspect},
       {"pause", &Commands::pause},
@@ -109,7 +109,7 @@ const std::map<std::string, Commands::Command, std::less<>>& Commands::table() {
       {"freeze", &Commands::freeze},
       {"thaw", &Commands::thaw},
   };
-  return kCommands;
+  return commands;
 }
 
 Abandoned Commands::handle(const std::string& what, const Json& request, Files files, Reply reply) {

@@ -18,7 +18,7 @@ namespace {
 using vsp::integration::FileCopy;
 using vsp::integration::FileCopySource;
 
-constexpr std::size_t kReadSize = 256 * 1024;
+constexpr std::size_t kReadSize = 256 << 10;
 
 /// A file of the host, read on the event loop. It keeps itself alive until the copy has come to its end.
 class HostFile final : public FileCopySource, public std::enable_shared_from_this<HostFile> {

@@ -42,9 +42,7 @@ Result<sockaddr_un> socket_address(const std::string& path) {
   return address;
 }
 
-const sockaddr* generic(const sockaddr_un& address) {
-  return static_cast<const sockaddr*>(static_cast<const void*>(&address));
-}
+const sockaddr* generic(const sockaddr_un& address) { return reinterpret_cast<const sockaddr*>(&address); }
 
 Result<engine::FileDescriptor> make_socket() {
   engine::FileDescriptor made(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
