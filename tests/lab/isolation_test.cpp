@@ -63,6 +63,7 @@ std::vector<HostileRun> hostile_runs(const std::string& engine) {
   runs.push_back({run(60, "invalid_state", ""), testing::AnyOf(kGood, kCannotGoOn)});  // as the processor has it
   runs.push_back({run(5, "endless_loop", ""), kStopped});
   runs.push_back({run(5, "ipi_storm", "forever"), kStopped});
+  runs.push_back({run(5, "timer_storm", ""), kStopped});
   return runs;
 }
 
@@ -88,6 +89,20 @@ TEST_P(Isolation, HostileGuestsDisturbNoOtherChildAndNotTheRoot) {
   EXPECT_THAT(machine.must_run("cat /tmp/neighbour"), HasSubstr("child: load: good"));
   EXPECT_EQ(machine.kernel_complaints(), "");
   EXPECT_EQ(partitions(), before);
+}
+
+/// Also a test of the emulator, which lost interrupts of the machine's own while a guest had one waiting (lab/emulator/mend.cpp).
+TEST_P(Isolation, AnInterruptThatAChildNeverTakesLeavesTheRootItsClock) {
+  Machine machine(settings());
+  const std::string child = command_of(TinyGuest{.name = "timer_storm", .words = "untaken", .engine = engine()});
+  machine.must_run("(timeout 10 " + child + " >/tmp/storm 2>&1; echo $? >/tmp/status) &");
+  machine.must_run("until grep -q EXPECT /tmp/storm; do sleep 0.1; done");
+  // Each of them is woken by the clock of the processor that it sleeps on.
+  for (const char* processor : {"0", "1"}) {
+    machine.must_run("for n in $(seq 30); do taskset -c " + std::string(processor) + " sleep 0.1; done", Seconds(60));
+  }
+  EXPECT_EQ(machine.must_run("until [ -s /tmp/status ]; do sleep 0.1; done; cat /tmp/status"), "84\n");
+  EXPECT_EQ(machine.kernel_complaints(), "");
 }
 
 TEST_P(Isolation, AKilledWorkerLeavesNothing) {
