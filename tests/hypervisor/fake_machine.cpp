@@ -198,6 +198,21 @@ std::uint64_t Root::create_partition(std::uint64_t flags) {
   return output<std::uint64_t>();
 }
 
+std::uint64_t Root::create_child() {
+  const std::uint64_t id = create_partition();
+  expect_success(deposit(id, kDepositPage, 200), "deposit");
+  expect_success(call(HV_CALL_INITIALIZE_PARTITION, hv_partition_id{id}), "initialize partition");
+  expect_success(map(id, 0, kGuestPage, 64), "map memory");
+  return id;
+}
+
+Root::Result Root::create_vp(std::uint64_t partition, std::uint32_t vp) {
+  hv_create_vp input{};
+  input.partition_id = partition;
+  input.vp_index = vp;
+  return call(HV_CALL_CREATE_VP, input);
+}
+
 Root::Result Root::deposit(std::uint64_t partition, std::uint64_t first_page, std::uint32_t count) {
   std::vector<std::uint64_t> pages;
   for (std::uint32_t i = 0; i < count; ++i) pages.push_back(first_page + i);

@@ -159,9 +159,12 @@ class Root {
     return machine_.read<T>(kOutputPage);
   }
 
-  // The ways in which tests use calls most. They expect success.
+  // The ways in which tests use calls most. Those without a result expect success.
   std::uint64_t create_partition(std::uint64_t flags = HV_PARTITION_CREATION_LAPIC_PRESENT |
                                                        HV_PARTITION_CREATION_X2APIC_CAPABLE);
+  /// An active partition with enough deposited for a few VPs, and kGuestPage and the 63 pages after it as its memory from 0 on.
+  std::uint64_t create_child();
+  Result create_vp(std::uint64_t partition, std::uint32_t vp);
   Result deposit(std::uint64_t partition, std::uint64_t first_page, std::uint32_t count);
   std::vector<std::uint64_t> withdraw_all(std::uint64_t partition);
   hv_memory_balance balance(std::uint64_t partition);

@@ -19,18 +19,11 @@ class GuestTest : public testing::Test {
   static constexpr std::uint64_t kMemorySize = 64 * kPageSize;
 
   explicit GuestTest(std::uint32_t vps = 2) {
-    id_ = root_.create_partition();
-    root_.deposit(id_, fake::kDepositPage, 200);
-    root_.call(HV_CALL_INITIALIZE_PARTITION, hv_partition_id{id_});
-    root_.map(id_, 0, fake::kGuestPage, kMemorySize / kPageSize);
     for (std::uint32_t index = 0; index < vps; ++index) create_vp(index);
   }
 
   void create_vp(std::uint32_t index) {
-    hv_create_vp input{};
-    input.partition_id = id_;
-    input.vp_index = index;
-    ASSERT_EQ(root_.call(HV_CALL_CREATE_VP, input).status, HV_STATUS_SUCCESS);
+    ASSERT_EQ(root_.create_vp(id_, index).status, HV_STATUS_SUCCESS);
     const hv_vp_state_page page{
         id_, index, HV_VP_STATE_PAGE_INTERCEPT_MESSAGE, 0, HV_VP_STATE_PAGE_LOCATION_GIVEN, fake::kStatePage + index};
     ASSERT_EQ(root_.call(HV_CALL_MAP_VP_STATE_PAGE, page).status, HV_STATUS_SUCCESS);
@@ -115,7 +108,7 @@ class GuestTest : public testing::Test {
 
   fake::Machine machine_;
   fake::Root root_{machine_};
-  std::uint64_t id_;
+  std::uint64_t id_ = root_.create_child();
   hv_dispatch_vp_output last_{};
   /// The root's timer; with a late one, VPs that set theirs end their dispatch.
   std::uint64_t timer_armed_ = 1;

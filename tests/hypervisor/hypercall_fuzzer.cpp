@@ -46,9 +46,7 @@ struct Scene {
       root.deposit(id, fake::kDepositPage + 100 * i, 40);
       root.call(HV_CALL_INITIALIZE_PARTITION, hv_partition_id{id});
       root.map(id, 0, fake::kGuestPage + 16 * i, 8);
-      hv_create_vp input{};
-      input.partition_id = id;
-      root.call(HV_CALL_CREATE_VP, input);
+      root.create_vp(id, 0);
       root.set_register(id, 0, bulkhead::abi::RegisterName::ExplicitSuspend, 0);
     }
   }

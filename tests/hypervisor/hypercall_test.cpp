@@ -23,12 +23,7 @@ class HypercallTest : public testing::Test {
     EXPECT_EQ(root_.call(HV_CALL_INITIALIZE_PARTITION, hv_partition_id{id}).status, HV_STATUS_SUCCESS);
     return id;
   }
-  std::uint16_t create_vp(std::uint64_t id, std::uint32_t index) {
-    hv_create_vp input{};
-    input.partition_id = id;
-    input.vp_index = index;
-    return root_.call(HV_CALL_CREATE_VP, input).status;
-  }
+  std::uint16_t create_vp(std::uint64_t id, std::uint32_t index) { return root_.create_vp(id, index).status; }
 
   fake::Machine machine_;
   Root root_{machine_};

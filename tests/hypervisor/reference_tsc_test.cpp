@@ -10,7 +10,6 @@ namespace {
 
 using abi::RegisterName;
 using fake::FakeVpHardware;
-using fake::kDepositPage;
 using fake::kGuestPage;
 
 constexpr std::uint32_t kTsc = 0x10, kTimeReferenceCount = 0x40000020, kReferenceTsc = 0x40000021;
@@ -25,18 +24,11 @@ struct Page {
 class ReferenceTscTest : public testing::Test {
  protected:
   ReferenceTscTest() {
-    id_ = root_.create_partition();
-    root_.deposit(id_, kDepositPage, 200);
-    root_.call(HV_CALL_INITIALIZE_PARTITION, hv_partition_id{id_});
-    root_.map(id_, 0, kGuestPage, 64);
     for (std::uint32_t index = 0; index < 2; ++index) create_vp(index);
   }
 
   void create_vp(std::uint32_t index) {
-    hv_create_vp input{};
-    input.partition_id = id_;
-    input.vp_index = index;
-    ASSERT_EQ(root_.call(HV_CALL_CREATE_VP, input).status, HV_STATUS_SUCCESS);
+    ASSERT_EQ(root_.create_vp(id_, index).status, HV_STATUS_SUCCESS);
     root_.set_register(id_, index, RegisterName::ExplicitSuspend, 0);
     root_.set_register(id_, index, RegisterName::InternalActivityState, 0);
   }
@@ -96,7 +88,7 @@ class ReferenceTscTest : public testing::Test {
 
   fake::Machine machine_;
   fake::Root root_{machine_};
-  std::uint64_t id_;
+  std::uint64_t id_ = root_.create_child();
 };
 
 TEST_F(ReferenceTscTest, CountersOfAllProcessorsAgree) {

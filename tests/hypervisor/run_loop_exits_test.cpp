@@ -97,9 +97,7 @@ TEST_F(RunLoopTest, RegisteredCpuidResultsReplaceTheBitsTheyName) {
 TEST_F(RunLoopTest, PortsGoToTheParentIfItWantsThem) {
   create_vps(1);
   install(HV_INTERCEPT_TYPE_IO_PORT_RANGE, kAllAccess, 0x3f8 | 0x3ff << 16);
-  Exit exit{};
-  exit.reason = ExitReason::Port;
-  exit.port = {.port = 0x3f8, .size = 1, .write = true, .string = false, .rep = false};
+  Exit exit = port_exit(0x3f8, 1, true);
   exit.next_rip = 0x1001;
   hardware().then(exit, [](FakeVpHardware& guest) {
     guest.rip = 0x1000;
@@ -132,9 +130,7 @@ TEST_F(RunLoopTest, PortsGoToTheParentIfItWantsThem) {
 TEST_F(RunLoopTest, AReadOfAPortGivesTheParentTheGeneralRegisters) {
   create_vps(1);
   install(HV_INTERCEPT_TYPE_IO_PORT, kAllAccess, 0x60);
-  Exit exit{};
-  exit.reason = ExitReason::Port;
-  exit.port = {.port = 0x60, .size = 1, .write = false, .string = false, .rep = false};
+  Exit exit = port_exit(0x60, 1, false);
   exit.next_rip = 0x1002;
   hardware().then(exit, [](FakeVpHardware& guest) {
     guest.rip = 0x1000;
@@ -155,9 +151,7 @@ TEST_F(RunLoopTest, AReadOfAPortGivesTheParentTheGeneralRegisters) {
 
 TEST_F(RunLoopTest, PortsThatNobodyWantsReadAllOnes) {
   create_vps(1);
-  Exit exit{};
-  exit.reason = ExitReason::Port;
-  exit.port = {.port = 0x80, .size = 2, .write = false, .string = false, .rep = false};
+  Exit exit = port_exit(0x80, 2, false);
   exit.next_rip = 0x1001;
   hardware().then(exit, [](FakeVpHardware& guest) { guest.general[0] = 0x12340000; });
   EXPECT_EQ(root_.dispatch(id_, 0).event, HV_DISPATCH_EVENT_NONE);
@@ -167,14 +161,7 @@ TEST_F(RunLoopTest, PortsThatNobodyWantsReadAllOnes) {
 
 TEST_F(RunLoopTest, UnmappedMemoryGoesToTheParent) {
   create_vps(1);
-  Exit exit{};
-  exit.reason = ExitReason::NestedPageFault;
-  exit.memory = {.gpa = 0xfec00010,
-                 .write = true,
-                 .fetch = false,
-                 .during_walk = false,
-                 .instruction_byte_count = 0,
-                 .instruction_bytes = {}};
+  Exit exit = page_fault(0xfec00010, true);
   hardware().then(exit);
   EXPECT_EQ(root_.dispatch(id_, 0).event, HV_DISPATCH_EVENT_INTERCEPT);
   EXPECT_EQ(message().header.type, abi::MessageType::UnmappedGpa);

@@ -16,28 +16,37 @@ namespace bulkhead::hypervisor {
 
 using abi::RegisterName;
 using fake::FakeVpHardware;
-using fake::kDepositPage;
 using fake::kGuestPage;
 using fake::kStatePage;
 
 inline constexpr std::uint32_t kAllAccess = HV_INTERCEPT_ACCESS_READ | HV_INTERCEPT_ACCESS_WRITE;
 inline constexpr std::uint64_t kInterruptFlag = 1 << 9;
 
+/// The guest accesses a port, with no string instruction.
+inline Exit port_exit(std::uint16_t port, std::uint8_t size, bool write) {
+  Exit exit{};
+  exit.reason = ExitReason::Port;
+  exit.port = {.port = port, .size = size, .write = write, .string = false, .rep = false};
+  return exit;
+}
+/// The guest accesses memory that is not mapped, or not so; the processor gives no bytes of its instruction.
+inline Exit page_fault(std::uint64_t gpa, bool write) {
+  Exit exit{};
+  exit.reason = ExitReason::NestedPageFault;
+  exit.memory = {.gpa = gpa,
+                 .write = write,
+                 .fetch = false,
+                 .during_walk = false,
+                 .instruction_byte_count = 0,
+                 .instruction_bytes = {}};
+  return exit;
+}
+
 class RunLoopTest : public testing::Test {
  protected:
-  RunLoopTest() {
-    id_ = root_.create_partition();
-    root_.deposit(id_, kDepositPage, 200);
-    root_.call(HV_CALL_INITIALIZE_PARTITION, hv_partition_id{id_});
-    root_.map(id_, 0, kGuestPage, 64);
-  }
-
   void create_vps(std::uint32_t count) {
     for (std::uint32_t index = 0; index < count; ++index) {
-      hv_create_vp input{};
-      input.partition_id = id_;
-      input.vp_index = index;
-      ASSERT_EQ(root_.call(HV_CALL_CREATE_VP, input).status, HV_STATUS_SUCCESS);
+      ASSERT_EQ(root_.create_vp(id_, index).status, HV_STATUS_SUCCESS);
       for (const std::uint16_t type : {HV_VP_STATE_PAGE_REGISTERS, HV_VP_STATE_PAGE_INTERCEPT_MESSAGE}) {
         const hv_vp_state_page page{
             id_, index, type, 0, HV_VP_STATE_PAGE_LOCATION_GIVEN, kStatePage + index * 2 + type};
@@ -116,7 +125,7 @@ class RunLoopTest : public testing::Test {
 
   fake::Machine machine_;
   fake::Root root_{machine_};
-  std::uint64_t id_;
+  std::uint64_t id_ = root_.create_child();
 };
 
 }  // namespace bulkhead::hypervisor

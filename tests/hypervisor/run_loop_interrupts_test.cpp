@@ -10,15 +10,7 @@ TEST_F(RunLoopTest, TheApicPageIsEmulated) {
   create_vps(1);
   const auto access = [&](std::vector<std::uint8_t> code, std::uint32_t offset, bool write) {
     put_code(0, 0x5000, code);
-    Exit exit{};
-    exit.reason = ExitReason::NestedPageFault;
-    exit.memory = {.gpa = 0xfee00000 + offset,
-                   .write = write,
-                   .fetch = false,
-                   .during_walk = false,
-                   .instruction_byte_count = 0,
-                   .instruction_bytes = {}};
-    hardware().then(exit);
+    hardware().then(page_fault(0xfee00000 + offset, write));
     return root_.dispatch(id_, 0);
   };
   hardware().general[0] = 0x1ff;

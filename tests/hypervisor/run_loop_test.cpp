@@ -9,9 +9,7 @@ namespace bulkhead::hypervisor {
 namespace {
 
 TEST_F(RunLoopTest, ANewVpIsSuspended) {
-  hv_create_vp input{};
-  input.partition_id = id_;
-  root_.call(HV_CALL_CREATE_VP, input);
+  root_.create_vp(id_, 0);
   const auto output = root_.dispatch(id_, 0);
   EXPECT_EQ(output.state, HV_DISPATCH_STATE_READY);
   EXPECT_EQ(output.event, HV_DISPATCH_EVENT_SUSPEND);
@@ -94,10 +92,7 @@ TEST_F(RunLoopTest, ExitsAndInterruptsOfChildrenAreCounted) {
 TEST_F(RunLoopTest, ValuesThatNoProcessorHasAreReported) {
   create_vps(1);
   install(HV_INTERCEPT_TYPE_IO_PORT, kAllAccess, 0x80);
-  Exit exit{};
-  exit.reason = ExitReason::Port;
-  exit.port = {.port = 0x80, .size = 1, .write = true, .string = false, .rep = false};
-  hardware().then(exit);
+  hardware().then(port_exit(0x80, 1, true));
   root_.dispatch(id_, 0);
   register_page().rip = 0x8000'0000'0000'0000;
   register_page().dirty = abi::kDirtyInstructionPointer;
