@@ -28,7 +28,7 @@ namespace {
 
 /// Runs one HLT in a machine that nobody needs. There are kernels whose /dev/kvm makes machines but cannot enter them.
 /// Gives the frequency of its processor's time stamp counter.
-Result<std::uint64_t> try_guest(int device, const FileDescriptor& machine) {
+Result<std::uint64_t> try_guest(const FileDescriptor& machine, std::size_t run_size) {
   alignas(4096) static std::array<std::uint8_t, 4096> page = {0xf4};  // HLT
   kvm_userspace_memory_region region = {};
   region.memory_size = page.size();
@@ -39,8 +39,7 @@ Result<std::uint64_t> try_guest(int device, const FileDescriptor& machine) {
   }
   FileDescriptor processor(ioctl(machine.get(), KVM_CREATE_VCPU, 0));
   if (!processor.is_open()) return std::unexpected(Error::from_errno("/dev/kvm cannot create a processor", errno));
-  const int run_size = ioctl(device, KVM_GET_VCPU_MMAP_SIZE, 0);
-  const MappedMemory shared = MappedMemory::map(processor.get(), static_cast<std::size_t>(std::max(run_size, 4096)));
+  const MappedMemory shared = MappedMemory::map(processor.get(), run_size);
   if (!shared.is_mapped())
     return std::unexpected(Error::from_errno("/dev/kvm cannot share a processor's state", errno));
 
@@ -108,7 +107,7 @@ class KvmEngine final : public Engine {
   Result<> try_out() override {
     auto machine = new_machine();
     if (!machine) return std::unexpected(machine.error());
-    const auto frequency = try_guest(device_.get(), *machine);
+    const auto frequency = try_guest(*machine, host_->run_size);
     if (!frequency) return std::unexpected(frequency.error());
     capabilities_.tsc_frequency = *frequency;
     return {};
@@ -156,13 +155,12 @@ Result<std::unique_ptr<Engine>> open_engine_at(const char* path) {
   }
   // The guest's local APIC ids are eight bits wide, and 255 is for all.
   const int maximum = std::min(extension(KVM_CAP_MAX_VCPUS), 255);
-  const bool synic = has_synic(extension);
+  const bool synic = has_synic(extension), saved_state = has_saved_state(extension);
   auto host = std::make_shared<KvmHost>(KvmHost{.cpuid = std::move(*cpuid),
                                                 .msrs = std::move(*msrs),
                                                 .run_size = static_cast<std::size_t>(run_size),
                                                 .synic = synic,
-                                                .saved_state = has_saved_state(extension)});
-  const bool saved_state = host->saved_state;
+                                                .saved_state = saved_state});
   return std::make_unique<KvmEngine>(std::move(device), std::move(host),
                                      Capabilities{.name = "kvm",
                                                   .maximum_vps = static_cast<std::uint32_t>(std::max(maximum, 1)),
