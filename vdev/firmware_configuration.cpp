@@ -159,8 +159,7 @@ bool FirmwareConfiguration::copy_to_guest(std::uint64_t address, std::uint32_t s
   while (size > 0) {
     const auto* region = memory_.find(address);
     if (region == nullptr || !region->writable) return false;
-    const std::uint64_t offset = address - region->base;
-    const auto part = region->bytes.subspan(offset, std::min<std::uint64_t>(size, region->bytes.size() - offset));
+    const auto part = *memory_.front_of(address, size);
     if (!read_on(part)) return false;
     address += part.size();
     size -= static_cast<std::uint32_t>(part.size());
