@@ -18,6 +18,12 @@ namespace {
 using namespace std::chrono_literals;
 using namespace engine;
 
+FileDescriptor file_with(std::span<const std::uint8_t> bytes) {
+  const int file = open("/tmp", O_TMPFILE | O_RDWR, 0600);
+  EXPECT_EQ(write(file, bytes.data(), bytes.size()), static_cast<ssize_t>(bytes.size()));
+  return FileDescriptor(file);
+}
+
 /// A file with the smallest Multiboot 1 image there is: a header with addresses, and one HLT.
 FileDescriptor tiny_kernel() {
   struct Image {
@@ -31,15 +37,7 @@ FileDescriptor tiny_kernel() {
     std::uint32_t entry_address = 0x100020;
     std::uint32_t code = 0xf4f4f4f4;
   } image;
-  const int file = open("/tmp", O_TMPFILE | O_RDWR, 0600);
-  EXPECT_EQ(write(file, &image, sizeof image), static_cast<ssize_t>(sizeof image));
-  return FileDescriptor(file);
-}
-
-FileDescriptor file_with(std::span<const std::uint8_t> bytes) {
-  const int file = open("/tmp", O_TMPFILE | O_RDWR, 0600);
-  EXPECT_EQ(write(file, bytes.data(), bytes.size()), static_cast<ssize_t>(bytes.size()));
-  return FileDescriptor(file);
+  return file_with({reinterpret_cast<const std::uint8_t*>(&image), sizeof image});
 }
 
 class MachineTest : public testing::Test, protected MachineObserver {
