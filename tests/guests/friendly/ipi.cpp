@@ -139,8 +139,7 @@ void test_logical() {
 }  // namespace
 
 void bulkhead::guest::run() {
-  out8(0x21, 0xff);
-  out8(0xa1, 0xff);
+  mask_pic();
   set_interrupt_handler(kVector, on_interrupt);
   set_interrupt_handler(kReplyVector, on_reply);
   set_interrupt_handler(kVector + 2, on_call);

@@ -140,8 +140,7 @@ void test_flushes() {
 
 void bulkhead::guest::run() {
   if (!is_there()) return skip("hypercalls about processors", "there is no hypervisor with the interface Hv#1");
-  out8(0x21, 0xff);
-  out8(0xa1, 0xff);
+  mask_pic();
   set_interrupt_handler(kVector, on_interrupt);
   local_apic::enable();
   count = start_processors();

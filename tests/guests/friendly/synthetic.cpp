@@ -224,8 +224,7 @@ void test_idle() {
 
 void bulkhead::guest::run() {
   if (!is_there()) return skip("the synthetic interface", "there is no hypervisor with the interface Hv#1");
-  out8(0x21, 0xff);
-  out8(0xa1, 0xff);
+  mask_pic();
   set_interrupt_handler(kTimerVector, on_timer);
   set_interrupt_handler(kMessageVector, on_message);
   set_interrupt_handler(kAssistVector, on_assist);

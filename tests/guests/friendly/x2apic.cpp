@@ -69,8 +69,7 @@ void bulkhead::guest::run() {
   constexpr std::uint32_t kHasX2 = 1u << 21;
   if (!(cpuid(1).ecx & kHasX2)) return skip("x2APIC", "the processor has none");
   set_interrupt_handler(kVector, on_interrupt);
-  out8(0x21, 0xff);
-  out8(0xa1, 0xff);
+  mask_pic();
   const std::uint32_t old_id = local_apic::id();
   write_msr(local_apic::kBaseMsr, read_msr(local_apic::kBaseMsr) | local_apic::kBaseX2);
   check(local_apic::is_x2(), "x2APIC mode can be entered", "the bit is not set");

@@ -134,8 +134,7 @@ void test_base() {
 }  // namespace
 
 void bulkhead::guest::run() {
-  out8(0x21, 0xff);
-  out8(0xa1, 0xff);
+  mask_pic();
   for (unsigned vector = 0x20; vector < 0x100; ++vector)
     set_interrupt_handler(static_cast<std::uint8_t>(vector), on_interrupt);
   handle_exception_vectors(on_interrupt);

@@ -138,8 +138,7 @@ void interrupt_shadow() {
 
 void bulkhead::guest::run() {
   if (command_line_has("forever")) fault_forever();
-  out8(0x21, 0xff);  // the PIC is quiet
-  out8(0xa1, 0xff);
+  mask_pic();
   microseconds_to_tsc(1);
   local_apic::enable();
   nmis_in_nmis();

@@ -38,8 +38,7 @@ void storm() {
 
 void bulkhead::guest::run() {
   forever = command_line_has("forever");
-  out8(0x21, 0xff);
-  out8(0xa1, 0xff);
+  mask_pic();
   for (unsigned vector = 0x20; vector < 0x100; ++vector)
     set_interrupt_handler(static_cast<std::uint8_t>(vector), on_interrupt);
   microseconds_to_tsc(1);

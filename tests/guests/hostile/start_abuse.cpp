@@ -42,8 +42,7 @@ void abuse(std::uint32_t target_shorthand, std::uint32_t target) {
 }  // namespace
 
 void bulkhead::guest::run() {
-  out8(0x21, 0xff);
-  out8(0xa1, 0xff);
+  mask_pic();
   const std::uint32_t count = start_processors();
   fill_low_memory();
   // Whoever is not there.

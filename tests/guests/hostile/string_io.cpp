@@ -53,8 +53,7 @@ void input(std::uint64_t to, std::uint64_t count) {
 }  // namespace
 
 void bulkhead::guest::run() {
-  out8(0x21, 0xff);  // the PIC is quiet
-  out8(0xa1, 0xff);
+  mask_pic();
   set_interrupt_handler(kVector, on_timer);
   local_apic::enable();
   local_apic::write(local_apic::kTimerDivide, 0xb);

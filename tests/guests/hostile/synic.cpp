@@ -98,8 +98,7 @@ void flood_of_calls() {
 
 void bulkhead::guest::run() {
   if (!is_there() || !(privileges() & kHasSynic)) return skip("SynIC", "not offered");
-  out8(0x21, 0xff);
-  out8(0xa1, 0xff);
+  mask_pic();
   for (unsigned vector = 0x20; vector < 0x100; ++vector) {
     set_interrupt_handler(static_cast<std::uint8_t>(vector), [](InterruptFrame&) {
       interrupts = interrupts + 1;

@@ -38,8 +38,7 @@ void storm() {
 
 void bulkhead::guest::run() {
   untaken = command_line_has("untaken");
-  out8(0x21, 0xff);
-  out8(0xa1, 0xff);
+  mask_pic();
   set_interrupt_handler(kVector, on_interrupt);
   const std::uint32_t count = start_processors();
   for (std::uint32_t number = 1; number < count; ++number) start_work(number, storm);

@@ -75,6 +75,11 @@ void load_interrupt_table() {
   load_idt({sizeof(gates) - 1, reinterpret_cast<std::uint64_t>(gates)});
 }
 
+void mask_pic() {
+  out8(0x21, 0xff);
+  out8(0xa1, 0xff);
+}
+
 Fault attempt(void (*function)(void*), void* argument) {
   const std::uint64_t outer = attempt_stack;
   attempt_fault.vector = kNoException;

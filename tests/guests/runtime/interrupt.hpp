@@ -39,6 +39,9 @@ void set_interrupt_handler(std::uint8_t vector, InterruptHandler handler);
 /// The interrupt descriptor table on this processor. The runtime and the start of further processors call it.
 void load_interrupt_table();
 
+/// From now on the PIC's interrupts do not come.
+void mask_pic();
+
 /// The exception that ended an attempt.
 struct Fault {
   std::uint32_t vector;  // or kNoException
