@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// start-cost GUEST-MIB MARK COMMAND WORD...: what a virtual machine on KVM costs before and beside its guest's work. Prints
+// start-cost                                  what it costs the kernel to make a KVM machine. Prints
 //
-//   machine-made MEAN LEAST MOST  TSC ticks that the kernel takes to make a KVM machine (KVM_CREATE_VM)
+//   machine-made MEAN LEAST MOST  TSC ticks that KVM_CREATE_VM takes
+//
+// start-cost GUEST-MIB MARK COMMAND WORD...  what a virtual machine on KVM costs before and beside its guest's work. Prints
+//
 //   first-entry MEAN LEAST MOST   TSC ticks from the start of the command to its processor's first entry into the guest
 //   memory-peak NAME KIB          for each process of it: the greatest PSS beside guest memory (memory_use.hpp)
 //
@@ -164,19 +167,21 @@ std::optional<Peaks> measure_memory(char** words, const char* mark, std::uint64_
 }
 
 int run(int count, char** arguments) {
+  if (count == 1) {
+    const auto machine = measure_often(measure_machine);
+    if (machine) print("machine-made", *machine);
+    return machine ? 0 : 1;
+  }
   if (count < 4) {
-    std::fputs("usage: start-cost GUEST-MIB MARK COMMAND WORD...\n", stderr);
+    std::fputs("usage: start-cost [GUEST-MIB MARK COMMAND WORD...]\n", stderr);
     return 2;
   }
   const std::uint64_t guest_kib = std::strtoull(arguments[1], nullptr, 10) * 1024;
-  const auto machine = measure_often(measure_machine);
-  if (!machine) return 1;
   const auto entry =
       measure_often([&](unsigned part, unsigned parts) { return measure_time(arguments + 3, part, parts); });
   if (!entry) return 1;
   const auto peaks = measure_memory(arguments + 3, arguments[2], guest_kib);
   if (!peaks) return 1;
-  print("machine-made", *machine);
   print("first-entry", *entry);
   for (const auto& [name, kib] : *peaks) {
     std::printf("memory-peak %s %llu\n", name.c_str(), static_cast<unsigned long long>(kib));
